@@ -1,0 +1,1 @@
+"""Settings, read once by the flow and passed down."""

@@ -1,0 +1,1 @@
+"""What to do next: slots, rate, polling. Clock, sleep and randomness are arguments."""

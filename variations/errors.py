@@ -1,0 +1,284 @@
+"""Every error of the package, grouped by what the caller does about it.
+
+    VariationsError
+    ├── Repeatable                it was not done, and it is safe to do again
+    │   ├── RateLimited             429; says when the limit resets
+    │   └── ServiceUnavailable      refused connection, 5xx, a lost answer to a GET
+    ├── ItemError                 give up on this item, go on with the others
+    │   ├── InvalidRequest          400 and 406: the API refuses a value
+    │   ├── InferenceFailed         the inference ran and failed
+    │   ├── SourceUnavailable       the source image cannot be handed to the API
+    │   ├── OutputRefused           the output's address or size is not one we fetch
+    │   ├── OutputUnavailable       the output cannot be fetched
+    │   ├── OutputInvalid           what was fetched does not decode as an image
+    │   └── ItemUnknown             it may be paid for, and its image is not here
+    │       ├── SubmitUnknown         the answer to a submit was lost
+    │       ├── InferenceTimeout      accepted, and not done by the deadline
+    │       ├── RequestGone           accepted, and the API no longer knows it
+    │       └── ResultUnread          accepted, and the run had to stop before it was stored
+    ├── RunError                  stop the run: every item would fail the same way
+    │   ├── Unauthorized            401: the key is missing or refused
+    │   ├── Forbidden               403: the model is not allowed for this account
+    │   ├── ModelUnavailable        404 on submit, 410: no such model
+    │   ├── UnexpectedAnswer        405, or an answer that is not the contract
+    │   ├── StorageError            the object store says no
+    │   │   ├── BucketNotFound
+    │   │   ├── ObjectNotFound
+    │   │   ├── AccessDenied
+    │   │   ├── CredentialsRefused
+    │   │   ├── PreconditionFailed    somebody else replaced the object first
+    │   │   └── StorageUnavailable
+    │   └── BadInput                what the user gave cannot be used
+    │       ├── ManifestError
+    │       └── SettingsError
+    └── RunPaused                 ask a person; the same command goes on afterwards
+        ├── InsufficientCredits     406: the balance does not cover a request
+        ├── SpendLimitReached       406: the team's limit is used up
+        └── StoppedByUser           Ctrl-C or SIGTERM
+
+`code` is the short, stable name that lands in the metadata's `error_code`.
+"""
+
+from datetime import datetime
+from typing import ClassVar
+
+
+class VariationsError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Args:
+        message: one line that names the thing and what to do.
+        request_id: the API request that it concerns, if there is one.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"{self.message} [request {self.request_id}]" if self.request_id else self.message
+
+
+class Repeatable(VariationsError):
+    """It was not done, and doing it again cannot pay twice."""
+
+    code = "unavailable"
+
+
+class RateLimited(Repeatable):
+    """429: not accepted, not billed.
+
+    `reset_at` is the API's own word (header `x-rate-limit-reset-at-utc`) or None when it gave none.
+    """
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, reset_at: datetime | None = None, request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id)
+        self.reset_at = reset_at
+
+
+class ServiceUnavailable(Repeatable):
+    """A refused connection, a 5xx that proves nothing was accepted, or a lost answer to a GET."""
+
+    code = "service_unavailable"
+
+
+class ItemError(VariationsError):
+    """This item cannot be had; the others can."""
+
+    code = "item_error"
+
+
+class InvalidRequest(ItemError):
+    """400 or 406: the API refuses a value of this request."""
+
+    code = "invalid_request"
+
+
+class InferenceFailed(ItemError):
+    """The inference ran and failed (the name is the vendor SDK's). Nothing was charged.
+
+    `detail` is the API's own text, content and safety blocks included.
+    """
+
+    code = "inference_failed"
+
+    def __init__(self, detail: str, *, request_id: str | None = None) -> None:
+        super().__init__(detail or "the API gave no reason", request_id=request_id)
+        self.detail = detail
+
+
+class SourceUnavailable(ItemError):
+    """The source image cannot be read, signed or uploaded."""
+
+    code = "source_unavailable"
+
+
+class OutputRefused(ItemError):
+    """The output's address, size or redirects are not ones that are fetched."""
+
+    code = "output_refused"
+
+
+class OutputUnavailable(ItemError):
+    """The output file cannot be fetched."""
+
+    code = "output_unavailable"
+
+
+class OutputInvalid(ItemError):
+    """What was fetched is not an image that fully decodes."""
+
+    code = "output_invalid"
+
+
+class ItemUnknown(ItemError):
+    """It may be paid for, and its image is not here: counted as spent, never submitted again."""
+
+    code = "unknown"
+
+
+class SubmitUnknown(ItemUnknown):
+    """The answer to a submit was lost: it may have been accepted and billed."""
+
+    code = "submit_unknown"
+
+
+class InferenceTimeout(ItemUnknown):
+    """Accepted, and not done by the deadline (the name is the vendor SDK's)."""
+
+    code = "timeout"
+
+    def __init__(self, request_id: str, elapsed_seconds: float) -> None:
+        super().__init__(f"not done after {elapsed_seconds:.0f} s", request_id=request_id)
+        self.elapsed_seconds = elapsed_seconds
+
+
+class RequestGone(ItemUnknown):
+    """404 on a poll: the API knows no such request, or forgot it an hour after submission."""
+
+    code = "request_gone"
+
+
+class ResultUnread(ItemUnknown):
+    """Accepted, and the run had to stop before its image was stored."""
+
+    code = "result_unread"
+
+
+class RunError(VariationsError):
+    """Every further item would fail the same way: nothing more is submitted."""
+
+    code = "run_error"
+
+
+class Unauthorized(RunError):
+    """401: no key arrived, or the key was refused."""
+
+    code = "unauthorized"
+
+
+class Forbidden(RunError):
+    """403: the model is not allowed for this account."""
+
+    code = "forbidden"
+
+
+class ModelUnavailable(RunError):
+    """404 on submit or 410: the model is unknown or retired."""
+
+    code = "model_unavailable"
+
+
+class UnexpectedAnswer(RunError):
+    """405, or an answer outside the contract: a programming error, here or there."""
+
+    code = "unexpected_answer"
+
+
+class StorageError(RunError):
+    """The object store says no; the message names the URI."""
+
+    code = "storage_error"
+
+
+class BucketNotFound(StorageError):
+    """The bucket (or the local folder) is not there."""
+
+    code = "bucket_not_found"
+
+
+class ObjectNotFound(StorageError):
+    """The object (or the file) is not there."""
+
+    code = "object_not_found"
+
+
+class AccessDenied(StorageError):
+    """The credentials are good and do not allow this."""
+
+    code = "access_denied"
+
+
+class CredentialsRefused(StorageError):
+    """No credentials were found, or the store does not accept them."""
+
+    code = "credentials_refused"
+
+
+class PreconditionFailed(StorageError):
+    """The object is no longer the one that was to be replaced."""
+
+    code = "precondition_failed"
+
+
+class StorageUnavailable(StorageError):
+    """The store does not answer, or broke off every time it was asked."""
+
+    code = "storage_unavailable"
+
+
+class BadInput(RunError):
+    """What the user gave cannot be used; nothing was paid."""
+
+    code = "bad_input"
+
+
+class ManifestError(BadInput):
+    """The manifest is missing, empty or has no usable column."""
+
+    code = "manifest_error"
+
+
+class SettingsError(BadInput):
+    """A setting is unknown or out of range."""
+
+    code = "settings_error"
+
+
+class RunPaused(VariationsError):
+    """A person has to do something; the same command then goes on where this one stopped."""
+
+    code = "paused"
+
+
+class InsufficientCredits(RunPaused):
+    """406: the balance does not cover another request."""
+
+    code = "insufficient_credits"
+
+
+class SpendLimitReached(RunPaused):
+    """406: the team's spend limit is used up."""
+
+    code = "spend_limit_reached"
+
+
+class StoppedByUser(RunPaused):
+    """Ctrl-C or SIGTERM: nothing more was submitted, what was in flight was finished."""
+
+    code = "stopped_by_user"

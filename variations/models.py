@@ -1,0 +1,168 @@
+"""The nouns of the package: frozen values that pass from one stage to the next."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from variations.parameters import Parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A row of the manifest: an image that is to be varied.
+
+    Attributes:
+        row: its number in its manifest, counted from 1, a header line not counted.
+        source_id: the manifest's id for it, else its URI without the signature of a presigned URL.
+        uri: where the image lies, as given. It may carry a signature, so it is left out of every `repr`.
+        public_uri: `uri` without the signature: the one for logs, keys and tables.
+        version: the manifest's `version` of it, which makes a new identity.
+        has_id: whether `source_id` was given (then it is the identity, and the URI may change).
+        overrides: API parameters that this row sets for itself, already validated.
+        labels: every other column of the row, by its own name.
+    """
+
+    row: int
+    source_id: str
+    uri: str = field(repr=False)
+    public_uri: str
+    version: str | None = None
+    has_id: bool = False
+    overrides: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedSource:
+    """A row of the manifest that cannot be used, and why.
+
+    `source_id` and `public_uri` are there as far as the row had them.
+    """
+
+    row: int
+    reason: str
+    source_id: str | None = None
+    public_uri: str | None = None
+    labels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """One source with one full set of parameters, seed included: the unit that is paid for.
+
+    `variation_id` is 32 hex digits; `number` counts a source's variations from 0; `attempt` counts from 1 how
+    often it was wanted, and is more than 1 only where a failed one is tried again by request.
+    """
+
+    variation_id: str
+    source: Source
+    number: int
+    parameters: Parameters
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The API's answer to a submit: from here on it is paid for."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What the API reports of a request; seconds and USD, None where it was silent."""
+
+    cost_usd: float | None = None
+    remaining_credits: float | None = None
+    inference_seconds: float | None = None
+    queue_seconds: float | None = None
+    total_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """One image of a finished request, at a public URL that lives for about 7 days."""
+
+    url: str
+    content_type: str | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Accepted and waiting."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """Being made."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Done. `outputs` is empty in an answer to a status request, which carries none."""
+
+    request_id: str
+    outputs: tuple[OutputFile, ...] = ()
+    metrics: Metrics = Metrics()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The inference ran and failed; nothing was charged."""
+
+    request_id: str
+    error: str
+    metrics: Metrics = Metrics()
+
+
+Status = Queued | Processing | Completed | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Credits:
+    """The account's balance in USD, paid and free."""
+
+    paid: float
+    free: float
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return self.paid + self.free
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedImage:
+    """The blocking v1 call's answer: the image itself and what its headers say of it."""
+
+    content: bytes = field(repr=False)
+    content_type: str | None
+    request_id: str | None
+    cost_usd: float | None
+    remaining_credits: float | None
+    generation_seconds: float | None
+    seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRecord:
+    """One request as the account's own history shows it; it lands there late.
+
+    `inputs` are the request's fields as sent (`request_body`), `output_urls` of all its rows.
+    """
+
+    request_id: str
+    status: str
+    model: str | None
+    cost_usd: float | None
+    inputs: dict[str, Any] = field(repr=False)
+    output_urls: tuple[str, ...]
+    latency_seconds: float | None
+    created_at: datetime | None
+    error: str | None
