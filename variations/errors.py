@@ -2,14 +2,16 @@
 
     VariationsError
     ├── Repeatable                it was not done, and it is safe to do again
-    │   ├── RateLimited             429; says when the limit resets
-    │   └── ServiceUnavailable      refused connection, 5xx, a lost answer to a GET
+    │   ├── RateLimited             429; says when the limit ends
+    │   └── ServiceUnavailable      5xx, a lost answer to a GET
+    │       └── Unreachable           no connection: it never left
     ├── ItemError                 give up on this item, go on with the others
     │   ├── InvalidRequest          400 and 406: the API refuses a value
     │   ├── InferenceFailed         the inference ran and failed
     │   ├── SourceUnavailable       the source image cannot be handed to the API
     │   ├── OutputRefused           the output's address or size is not one we fetch
     │   ├── OutputUnavailable       the output cannot be fetched
+    │   ├── OutputMissing           the API made fewer images than were asked for
     │   ├── OutputInvalid           what was fetched does not decode as an image
     │   └── ItemUnknown             it may be paid for, and its image is not here
     │       ├── SubmitUnknown         the answer to a submit was lost
@@ -34,12 +36,12 @@
     └── RunPaused                 ask a person; the same command goes on afterwards
         ├── InsufficientCredits     406: the balance does not cover a request
         ├── SpendLimitReached       406: the team's limit is used up
+        ├── ServiceDown             the API cannot be reached, or failed many submits in a row
         └── StoppedByUser           Ctrl-C or SIGTERM
 
 `code` is the short, stable name that lands in the metadata's `error_code`.
 """
 
-from datetime import datetime
 from typing import ClassVar
 
 
@@ -71,20 +73,27 @@ class Repeatable(VariationsError):
 class RateLimited(Repeatable):
     """429: not accepted, not billed.
 
-    `reset_at` is the API's own word (header `x-rate-limit-reset-at-utc`) or None when it gave none.
+    `wait_seconds` is how long the limit still lasts by the API's own word (`x-rate-limit-reset-at-utc` against its
+    `date`), or None when it gave none.
     """
 
     code = "rate_limited"
 
-    def __init__(self, message: str, *, reset_at: datetime | None = None, request_id: str | None = None) -> None:
+    def __init__(self, message: str, *, wait_seconds: float | None = None, request_id: str | None = None) -> None:
         super().__init__(message, request_id=request_id)
-        self.reset_at = reset_at
+        self.wait_seconds = wait_seconds
 
 
 class ServiceUnavailable(Repeatable):
-    """A refused connection, a 5xx that proves nothing was accepted, or a lost answer to a GET."""
+    """A 5xx that proves nothing was accepted, or a lost answer to a GET."""
 
     code = "service_unavailable"
+
+
+class Unreachable(ServiceUnavailable):
+    """No connection could be made: the request never left."""
+
+    code = "unreachable"
 
 
 class ItemError(VariationsError):
@@ -128,6 +137,12 @@ class OutputUnavailable(ItemError):
     """The output file cannot be fetched."""
 
     code = "output_unavailable"
+
+
+class OutputMissing(ItemError):
+    """The API made fewer images than were asked for."""
+
+    code = "output_missing"
 
 
 class OutputInvalid(ItemError):
@@ -276,6 +291,12 @@ class SpendLimitReached(RunPaused):
     """406: the team's spend limit is used up."""
 
     code = "spend_limit_reached"
+
+
+class ServiceDown(RunPaused):
+    """The API could not be reached, or failed, for many submits in a row: the others are left for later."""
+
+    code = "service_down"
 
 
 class StoppedByUser(RunPaused):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from variations.parameters import Parameters
 
@@ -122,6 +122,52 @@ class Failed:
 
 
 Status = Queued | Processing | Completed | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image as it lies in the dataset.
+
+    `file_name` is its key there; `notes` say what is odd about it (an unexpected size, a blank image).
+    """
+
+    file_name: str
+    width: int
+    height: int
+    bytes: int
+    format: str
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+OutcomeStatus = Literal["kept", "failed", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one wanted image: a row of the metadata.
+
+    Attributes:
+        output_index: which image of the request, from 0.
+        image: there exactly where `status` is `kept`.
+        redux_image: the source as the API was given it, without a signature.
+        polls: status requests that its request took.
+        cost_usd: its share of what its request cost; where the API did not say, of the price that was set.
+    """
+
+    variation: Variation
+    output_index: int
+    status: OutcomeStatus
+    image: StoredImage | None = None
+    error_code: str | None = None
+    error: str | None = None
+    redux_image: str | None = None
+    request_id: str | None = None
+    submitted_at: datetime | None = None
+    completed_at: datetime | None = None
+    metrics: Metrics = Metrics()
+    polls: int = 0
+    cost_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

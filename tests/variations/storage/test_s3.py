@@ -1,0 +1,423 @@
+"""What is special about S3: pages, broken bodies, conditions, signatures, and each way to be refused."""
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
+
+from variations.errors import (
+    AccessDenied,
+    BadInput,
+    BucketNotFound,
+    CredentialsRefused,
+    ObjectNotFound,
+    PreconditionFailed,
+    StorageError,
+    StorageUnavailable,
+)
+from variations.storage import S3Options, Storage, close_clients, open_storage
+
+REAL_ENDPOINT = os.environ.get("VARIATIONS_TEST_S3_ENDPOINT")
+moto_only = pytest.mark.skipif(REAL_ENDPOINT is not None, reason="looks into the store's memory")
+
+Serve = Callable[..., AbstractContextManager[str]]
+
+
+def at(endpoint: str, *, attempts: int = 1, threads: int = 16) -> S3Options:
+    """Reach a test's own server, without patience."""
+    return S3Options(
+        endpoint_url=endpoint,
+        attempts=attempts,
+        threads=threads,
+        connect_timeout_seconds=2,
+        read_timeout_seconds=2,
+    )
+
+
+async def keys_of(storage: Storage, prefix: str = "") -> list[str]:
+    return [entry.key async for entry in storage.list(prefix)]
+
+
+@pytest.fixture
+async def many(bucket: str, s3_options: S3Options) -> AsyncIterator[tuple[Storage, list[str]]]:
+    """Give a prefix with 2,500 objects."""
+    storage = open_storage(f"s3://{bucket}/{uuid.uuid4().hex}", s3=s3_options)
+    keys = [f"{number % 7}/{number:05} ü+.png" for number in range(2500)]
+    if REAL_ENDPOINT:
+        await asyncio.gather(*(storage.put(key, b"") for key in keys))
+    else:
+        backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+        for key in keys:
+            backend.put_object(bucket, storage.uri_of(key).removeprefix(f"s3://{bucket}/"), b"")
+    yield storage, sorted(keys)
+
+
+async def test_a_listing_goes_over_its_pages(many: tuple[Storage, list[str]]) -> None:
+    """All of 2,500 keys come, in order, once, and a prefix selects among them."""
+    storage, keys = many
+    assert await keys_of(storage) == keys
+    assert await keys_of(storage, "3/00") == [key for key in keys if key.startswith("3/00")]
+
+
+async def test_a_listing_that_is_left_early_asks_for_no_more_pages(
+    many: tuple[Storage, list[str]], answering_first_page: Callable[[], int]
+) -> None:
+    """The first key costs one request."""
+    storage, keys = many
+    listing = storage.list()
+    assert (await anext(listing)).key == keys[0]
+    assert answering_first_page() == 1
+
+
+@pytest.fixture
+def answering_first_page(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Count the requests for pages, as botocore's own log tells them."""
+    import botocore.client
+
+    seen: list[str] = []
+    original = botocore.client.BaseClient._make_api_call
+
+    def counting(self: Any, operation: str, parameters: Any) -> Any:
+        seen.append(operation)
+        return original(self, operation, parameters)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", counting)
+    return lambda: seen.count("ListObjectsV2")
+
+
+async def test_the_markers_of_folders_are_not_listed(s3_storage: Storage, bucket: str, s3_options: S3Options) -> None:
+    """An empty object whose key ends in a slash, the root's own included, is no entry."""
+    prefix = s3_storage.uri.removeprefix(f"s3://{bucket}/")
+    async with httpx.AsyncClient() as client:
+        for marker in (f"{prefix}/", f"{prefix}/folder/"):
+            answer = await client.put(f"{s3_options.endpoint_url}/{bucket}/{marker}")
+            if answer.status_code == 403:
+                pytest.skip("a real store takes no unsigned PUT")
+    await s3_storage.put("folder/a", b"")
+    assert await keys_of(s3_storage) == ["folder/a"]
+
+
+async def test_content_type_and_metadata_arrive(s3_storage: Storage) -> None:
+    """Metadata that is no printable ASCII comes percent-encoded, and a percent sign always."""
+    metadata = {"plain": "some text/1", "place": "Zürich 100%", "spaces": " a ", "lines": "a\nb"}
+    await s3_storage.put("a.png", b"1", content_type="image/png", metadata=metadata)
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(await s3_storage.presigned_url("a.png", expires_seconds=60))
+    assert answer.headers["content-type"] == "image/png"
+    assert {name: answer.headers[f"x-amz-meta-{name}"] for name in metadata} == {
+        "plain": "some text/1",
+        "place": "Z%C3%BCrich 100%25",
+        "spaces": "%20a%20",
+        "lines": "a%0Ab",
+    }
+
+
+async def test_a_metadata_name_that_is_no_header_is_bad_input(s3_storage: Storage) -> None:
+    """The name is in the message."""
+    with pytest.raises(BadInput, match="Größe"):
+        await s3_storage.put("a", b"", metadata={"Größe": "1"})
+
+
+async def test_a_large_file_goes_up_in_parts(s3_storage: Storage, tmp_path: Path) -> None:
+    """Above 64 MiB the file is stored whole, and its entry is the store's."""
+    source = tmp_path / "large"
+    with source.open("wb") as file:
+        for number in range(65):
+            file.write(bytes([number]) * (1 << 20))
+    put = await s3_storage.put("large", source, content_type="image/png", metadata={"a": "b"})
+    assert put.size == 65 << 20
+    assert "-" in put.etag  # the ETag of an upload in parts
+    await s3_storage.get_to_file("large", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("key", ["a.png", "b c+d%20/ü?#&.png"])
+async def test_a_presigned_url_fetches_without_credentials(s3_storage: Storage, key: str) -> None:
+    """Any HTTP client gets the object with it; the signature is version 4, and expires as told."""
+    await s3_storage.put(key, b"content")
+    url = await s3_storage.presigned_url(key, expires_seconds=120)
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in url
+    assert "X-Amz-Expires=120" in url
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(url)
+    assert answer.content == b"content"
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 7 * 24 * 3600 + 1])
+async def test_a_presigned_url_lives_up_to_a_week(s3_storage: Storage, seconds: int) -> None:
+    """What S3 would refuse later is refused at once."""
+    with pytest.raises(BadInput, match="604800"):
+        await s3_storage.presigned_url("a", expires_seconds=seconds)
+
+
+async def test_a_presigned_url_needs_no_request(bucket: str) -> None:
+    """At an endpoint that was set, signing works while nothing listens there."""
+    storage = open_storage(f"s3://{bucket}", s3=at("http://127.0.0.1:9"))
+    url = await storage.presigned_url("a", expires_seconds=60)
+    assert url.startswith(f"http://127.0.0.1:9/{bucket}/a?")
+
+
+async def test_the_address_comes_from_the_environment_too(
+    bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With AWS_ENDPOINT_URL set, and no region anywhere, a look-alike works with no option at all."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    close_clients()
+    storage = open_storage(f"s3://{bucket}/{uuid.uuid4().hex}")
+    await storage.put("a", b"1")
+    assert await storage.get("a") == b"1"
+    close_clients()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_body_that_breaks_off_is_fetched_again(
+    s3_storage: Storage, truncating: Serve, naps: Any, tmp_path: Path, times: int
+) -> None:
+    """After one or two broken bodies get and get_to_file have the whole object, with a wait before each further try."""
+    content = os.urandom(3_000_000)
+    await s3_storage.put("a", content)
+    with truncating(times=times, cut=1_500_000) as endpoint:
+        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
+        assert await storage.get("a") == content
+    assert naps.seconds == [0.5, 1.0][:times]
+    with truncating(times=times, cut=1_500_000) as endpoint:
+        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
+        await storage.get_to_file("a", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+async def test_a_body_that_arrives_corrupt_is_fetched_again(s3_storage: Storage, truncating: Serve, naps: Any) -> None:
+    """The checksum that was stored with the object tells."""
+    await s3_storage.put("a", b"content")
+    with truncating(times=1, cut=0, corrupt=True) as endpoint:
+        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
+        assert await storage.get("a") == b"content"
+    assert len(naps.seconds) == 1
+
+
+async def test_a_body_that_always_breaks_off_is_unavailable(
+    s3_storage: Storage, truncating: Serve, naps: Any, tmp_path: Path
+) -> None:
+    """After three tries it is one line with the URI, and the target file as it was."""
+    await s3_storage.put("a", b"x" * 1000)
+    (tmp_path / "out").write_bytes(b"before")
+    with truncating(times=99, cut=500) as endpoint:
+        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
+        for call in (storage.get("a"), storage.get_to_file("a", tmp_path / "out")):
+            with pytest.raises(StorageUnavailable, match="3 times") as caught:
+                await call
+            assert s3_storage.uri_of("a") in str(caught.value)
+    assert (tmp_path / "out").read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+async def test_a_page_of_a_listing_that_breaks_off_is_fetched_again(
+    s3_storage: Storage, truncating: Serve, naps: Any
+) -> None:
+    """A listing is whole, or fails."""
+    for key in ("a", "b", "c"):
+        await s3_storage.put(key, b"")
+    with truncating(times=1, cut=300) as endpoint:
+        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
+        assert await keys_of(storage) == ["a", "b", "c"]
+    with truncating(times=99, cut=300) as endpoint:
+        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
+        with pytest.raises(StorageUnavailable) as caught:
+            await keys_of(storage)
+        assert s3_storage.uri in str(caught.value)
+
+
+async def test_a_missing_bucket_is_named(s3_options: S3Options, tmp_path: Path) -> None:
+    """Every method tells it from a missing object, head included, whose answer does not say."""
+    storage = open_storage("s3://no-such-bucket-here/a", s3=s3_options)
+    for call in (
+        keys_of(storage),
+        storage.get("b"),
+        storage.get_to_file("b", tmp_path / "out"),
+        storage.head("b"),
+        storage.exists("b"),
+        storage.put("b", b""),
+        storage.put_if_absent("b", b""),
+        storage.delete("b"),
+    ):
+        with pytest.raises(BucketNotFound) as caught:
+            await call
+        assert "s3://no-such-bucket-here/a" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+CALLS: list[Callable[[Storage], Any]] = [
+    lambda storage: storage.get("k"),
+    lambda storage: storage.get_to_file("k", Path("never-written")),
+    lambda storage: storage.put("k", b""),
+    lambda storage: storage.put_if_absent("k", b""),
+    lambda storage: storage.replace("k", b"", etag="x"),
+    lambda storage: storage.head("k"),
+    lambda storage: storage.exists("k"),
+    lambda storage: storage.delete("k"),
+    keys_of,
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (403, "AccessDenied", AccessDenied),
+        (403, "InvalidAccessKeyId", CredentialsRefused),
+        (403, "SignatureDoesNotMatch", CredentialsRefused),
+        (400, "ExpiredToken", CredentialsRefused),
+        (403, "RequestTimeTooSkewed", CredentialsRefused),
+        (503, "SlowDown", StorageUnavailable),
+        (500, "InternalError", StorageUnavailable),
+        (400, "InvalidBucketName", BadInput),
+        (400, "SomethingNew", StorageError),
+        (403, "", AccessDenied),
+    ],
+)
+async def test_every_refusal_is_one_line_with_the_uri(
+    answering: Serve, secrets_of_tests: tuple[str, str], status: int, code: str, error: type[Exception]
+) -> None:
+    """Whatever the method, the same error, and no text of the answer, let alone a key, in it."""
+    with answering((status, code)) as endpoint:
+        storage = open_storage("s3://bucket/prefix", s3=at(endpoint))
+        for call in CALLS:
+            with pytest.raises(error) as caught:
+                await call(storage)
+            message = str(caught.value)
+            assert message.startswith("s3://bucket/prefix/: " if call is keys_of else "s3://bucket/prefix/k: ")
+            assert "\n" not in message
+            assert "line one" not in message
+            assert not any(secret in message for secret in secrets_of_tests)
+
+
+async def test_access_denied_says_that_the_object_may_be_missing(answering: Serve) -> None:
+    """Without the right to list, S3 answers 403 for an object that is not there."""
+    with answering((403, "AccessDenied")) as endpoint:
+        storage = open_storage("s3://bucket", s3=at(endpoint))
+        with pytest.raises(AccessDenied, match=r"s3:GetObject.*s3:ListBucket.*missing object"):
+            await storage.get("k")
+        with pytest.raises(AccessDenied, match="s3:PutObject"):
+            await storage.put("k", b"")
+
+
+@pytest.mark.parametrize(
+    ("environment", "text"),
+    [
+        ({}, "no credentials were found"),
+        ({"AWS_ACCESS_KEY_ID": "KEY"}, "incomplete"),
+        ({"AWS_PROFILE": "nobody"}, "AWS_PROFILE"),
+    ],
+)
+async def test_credentials_that_are_not_there_are_named(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], text: str
+) -> None:
+    """Without keys, with half of them or with an unknown profile nothing is sent, and the message says what to set."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    close_clients()
+    storage = open_storage("s3://bucket/prefix", s3=at("http://127.0.0.1:9"))
+    for call in [*CALLS, lambda storage: storage.presigned_url("k", expires_seconds=60)]:
+        with pytest.raises(CredentialsRefused, match=text) as caught:
+            await call(storage)
+        assert "s3://bucket/prefix" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    close_clients()
+
+
+async def test_an_endpoint_where_nobody_listens_is_unavailable() -> None:
+    """The message names the URI and the endpoint."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
+        storage = open_storage("s3://bucket/prefix", s3=at(endpoint))
+        with pytest.raises(StorageUnavailable, match=endpoint) as caught:
+            await storage.get("k")
+    assert str(caught.value).startswith("s3://bucket/prefix/k: ")
+
+
+async def test_an_endpoint_that_never_answers_is_unavailable() -> None:
+    """The time-out is an option."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        options = S3Options(
+            endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}", attempts=1, read_timeout_seconds=0.1
+        )
+        with pytest.raises(StorageUnavailable, match="ReadTimeoutError"):
+            await open_storage("s3://bucket", s3=options).get("k")
+        close_clients()
+
+
+async def test_an_endpoint_that_is_no_url_is_bad_input() -> None:
+    """It is found at the first call."""
+    with pytest.raises(BadInput, match="endpoint"):
+        await open_storage("s3://bucket", s3=at("localhost")).get("k")
+
+
+async def test_a_conflict_is_tried_again(answering: Serve, naps: Any) -> None:
+    """409 says that another write is under way: only the next answer tells who won."""
+    conflict = (409, "ConditionalRequestConflict")
+    with answering(conflict, conflict, (412, "PreconditionFailed")) as endpoint:
+        assert await open_storage("s3://b-1", s3=at(endpoint), sleep=naps).put_if_absent("k", b"") is None
+    assert naps.seconds == [0.5, 1.0]
+    with answering(conflict, (200, "")) as endpoint:
+        assert await open_storage("s3://b-1", s3=at(endpoint), sleep=naps).put_if_absent("k", b"") is not None
+    with answering(conflict) as endpoint, pytest.raises(StorageUnavailable, match="s3://b-1/k"):
+        await open_storage("s3://b-1", s3=at(endpoint), sleep=naps).put_if_absent("k", b"")
+
+
+async def test_a_store_that_wants_its_etags_bare_gets_them(answering: Serve) -> None:
+    """The quoted form is tried once, and after a success with the bare one that is sent first."""
+    seen: list[Any] = []
+    with answering((412, "PreconditionFailed"), (200, ""), seen=seen) as endpoint:
+        storage = open_storage("s3://bucket", s3=at(endpoint))
+        await storage.replace("k", b"", etag="abc")
+        await storage.replace("k", b"", etag="abc")
+    assert [request.headers["If-Match"] for request in seen] == ['"abc"', "abc", "abc"]
+
+
+async def test_an_object_that_was_removed_is_not_replaced(answering: Serve) -> None:
+    """Amazon's servers answer a condition on a missing object with 404."""
+    with answering((404, "NoSuchKey")) as endpoint, pytest.raises(PreconditionFailed):
+        await open_storage("s3://bucket", s3=at(endpoint)).replace("k", b"", etag="abc")
+    with answering((404, "NoSuchBucket")) as endpoint, pytest.raises(BucketNotFound):
+        await open_storage("s3://bucket", s3=at(endpoint)).replace("k", b"", etag="abc")
+
+
+async def test_a_missing_object_costs_one_request_once_the_bucket_is_known(answering: Serve) -> None:
+    """The first 404 of a HEAD is explained by a GET, later ones are taken as they are."""
+    seen: list[Any] = []
+    with answering((404, "NoSuchKey"), seen=seen) as endpoint:
+        storage = open_storage("s3://bucket", s3=at(endpoint))
+        assert await storage.head("a") is None
+        assert await storage.head("b") is None
+        assert [request.method for request in seen] == ["HEAD", "GET", "HEAD"]
+        with pytest.raises(ObjectNotFound):
+            await storage.get("a")
+
+
+async def test_a_slow_answer_is_repeated_by_the_client(answering: Serve) -> None:
+    """SlowDown is repeated as often as the options say, without being seen."""
+    seen: list[Any] = []
+    with answering((503, "SlowDown"), (200, ""), seen=seen) as endpoint:
+        await open_storage("s3://bucket", s3=at(endpoint, attempts=2)).put("k", b"1")
+    assert len(seen) == 2
+
+
+async def test_no_more_requests_are_under_way_than_threads(answering: Serve) -> None:
+    """Calls above the number of threads wait their turn, whichever storage they come from."""
+    with answering((200, "")) as endpoint:
+        storages = [open_storage(f"s3://bucket/{number}", s3=at(endpoint, threads=2)) for number in range(20)]
+        await asyncio.gather(*(storage.put("k", b"") for storage in storages))

@@ -1,0 +1,127 @@
+"""Fetch an output file from an address that an answer named: only from where outputs come from, and only so much."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from variations import errors
+from variations.api.http import TRANSPORT_ERRORS
+
+OUTPUT_HOST: Final = "images.segmind.com"
+MAX_OUTPUT_BYTES: Final = 50_000_000
+MAX_REDIRECTS: Final = 3
+
+Resolver = Callable[[str], Awaitable[list[str]]]
+
+
+async def resolve(host: str) -> list[str]:
+    """Return the IP addresses of a host, in text."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPolicy:
+    """Where outputs may be fetched from, and how large they may be.
+
+    Args:
+        api_host: the API's own host; its outputs may come from there.
+        allowed_hosts: further ones that a setting adds.
+        max_bytes: of one file.
+    """
+
+    api_host: str
+    allowed_hosts: Collection[str] = ()
+    max_bytes: int = MAX_OUTPUT_BYTES
+
+    async def check(self, url: str, *, resolve: Resolver = resolve) -> None:
+        """Refuse an address that outputs do not come from.
+
+        A private address (loopback, link-local, the cloud's metadata service) is refused unless the API itself is at
+        one, as a sandbox is.
+
+        Raises:
+            OutputRefused: it is not http(s), not an allowed host, or in a private range.
+            OutputUnavailable: the host has no address.
+        """
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+        if parts.scheme not in {"http", "https"} or not host:
+            raise errors.OutputRefused(f"an output is fetched over http(s) only, not {parts.scheme or 'nothing'}")
+        if parts.username or parts.password:
+            raise errors.OutputRefused(f"the output's address at {host} carries a user name")
+        if host not in {self.api_host.lower(), OUTPUT_HOST, *(allowed.lower() for allowed in self.allowed_hosts)}:
+            raise errors.OutputRefused(f"outputs do not come from {host}; VARIATIONS_OUTPUT_HOSTS can allow it")
+        if await _is_private(host, resolve) and not await _is_private(self.api_host, resolve):
+            raise errors.OutputRefused(f"{host} is at a private address, and the API is not")
+
+
+async def _is_private(host: str, resolve: Resolver) -> bool:
+    try:
+        addresses = [host.strip("[]")] if _is_address(host) else await resolve(host)
+    except OSError as error:
+        raise errors.OutputUnavailable(f"{host} has no address ({error})") from error
+    return any(not ipaddress.ip_address(address.split("%")[0]).is_global for address in addresses)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+async def fetch_output(
+    http: httpx.AsyncClient, url: str, *, policy: OutputPolicy, resolve: Resolver = resolve
+) -> bytes:
+    """Fetch one output file, without a key; every hop of a redirect is checked like the first.
+
+    Raises:
+        OutputRefused: a hop leads where outputs do not come from, or the file is larger than allowed.
+        OutputUnavailable: 404 and other answers that asking again does not change.
+        ServiceUnavailable: no whole answer; it may be asked for again.
+    """
+    for _ in range(MAX_REDIRECTS + 1):
+        await policy.check(url, resolve=resolve)
+        try:
+            async with http.stream("GET", url, headers={"accept": "image/*"}) as answer:
+                if answer.is_redirect:
+                    url = urljoin(url, answer.headers.get("location", ""))
+                    continue
+                _check_code(answer)
+                return await _read(answer, max_bytes=policy.max_bytes)
+        except TRANSPORT_ERRORS as error:
+            cause = error.__cause__ or error
+            raise errors.ServiceUnavailable(f"the output broke off ({type(cause).__name__})") from error
+    raise errors.OutputRefused(f"more than {MAX_REDIRECTS} redirects")
+
+
+def _check_code(answer: httpx.Response) -> None:
+    code = answer.status_code
+    if answer.is_success:
+        return
+    if code == httpx.codes.TOO_MANY_REQUESTS or answer.is_server_error:
+        raise errors.ServiceUnavailable(f"the output's host answered {code}")
+    raise errors.OutputUnavailable(f"the output's host answered {code}")
+
+
+async def _read(answer: httpx.Response, *, max_bytes: int) -> bytes:
+    too_large = errors.OutputRefused(f"the output is larger than {max_bytes:,} bytes")
+    announced = answer.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise too_large
+    content = bytearray()
+    # Counted as it comes, decompressed: neither the header nor a compressed body can slip past.
+    async for chunk in answer.aiter_bytes():
+        content += chunk
+        if len(content) > max_bytes:
+            raise too_large
+    return bytes(content)

@@ -1,0 +1,242 @@
+"""The metadata: one row for every image wanted, failures too, in one explicit schema."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from variations.identity import rejected_id
+from variations.models import Outcome, RejectedSource
+
+SCHEMA_VERSION: Final = 1
+METADATA_KEY: Final = "metadata.parquet"
+ROW_GROUP_ROWS: Final = 10_000
+
+_TIME: Final = pa.timestamp("us", tz="UTC")
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("variation_id", pa.string(), nullable=False),
+        pa.field("source_id", pa.string()),
+        pa.field("source_uri", pa.string()),
+        pa.field("output_index", pa.int32(), nullable=False),
+        pa.field("file_name", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error_code", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("notes", pa.string()),
+        pa.field("attempt", pa.int32(), nullable=False),
+        pa.field("redux_image", pa.string()),
+        pa.field("aspect_ratio", pa.string()),
+        pa.field("disable_safety_checker", pa.bool_()),
+        pa.field("guidance", pa.float64()),
+        pa.field("megapixels", pa.string()),
+        pa.field("num_inference_steps", pa.int32()),
+        pa.field("num_outputs", pa.int32()),
+        pa.field("output_format", pa.string()),
+        pa.field("output_quality", pa.int32()),
+        pa.field("seed", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("bytes", pa.int64()),
+        pa.field("format", pa.string()),
+        pa.field("sha256", pa.string()),
+        pa.field("request_id", pa.string()),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("submitted_at", _TIME),
+        pa.field("completed_at", _TIME),
+        pa.field("queue_seconds", pa.float64()),
+        pa.field("inference_seconds", pa.float64()),
+        pa.field("total_seconds", pa.float64()),
+        pa.field("polls", pa.int32(), nullable=False),
+        pa.field("cost_usd", pa.float64(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("schema_version", pa.int32(), nullable=False),
+    ]
+)
+# A dictionary pays where a column repeats itself; on ids, hashes and file names it costs time and space.
+DICTIONARY_COLUMNS: Final = (
+    "status",
+    "error_code",
+    "notes",
+    "aspect_ratio",
+    "megapixels",
+    "output_format",
+    "format",
+    "run_id",
+    "model",
+    "source_id",
+    "source_uri",
+    "redux_image",
+)
+
+
+def label_names(labels: Iterable[str]) -> dict[str, str]:
+    """Return the column of each label: its own name, or `label_…` where that is a column of the schema."""
+    names: dict[str, str] = {}
+    taken = set(SCHEMA.names) | set(labels)
+    for label in labels:
+        name = label
+        if label in SCHEMA.names:
+            name = f"label_{label}"
+            while name in taken:
+                name = f"label_{name}"
+            taken.add(name)
+        names[label] = name
+    return names
+
+
+def outcomes_table(outcomes: Sequence[Outcome], *, labels: pa.Schema, run_id: str, model: str) -> pa.Table:
+    """Return the metadata rows of outcomes, labels behind the schema's columns."""
+    rows = [
+        {
+            **outcome.variation.parameters.as_sent(),
+            "variation_id": outcome.variation.variation_id,
+            "source_id": outcome.variation.source.source_id,
+            "source_uri": outcome.variation.source.public_uri,
+            "output_index": outcome.output_index,
+            "status": outcome.status,
+            "error_code": outcome.error_code,
+            "error": outcome.error,
+            "attempt": outcome.variation.attempt,
+            "redux_image": outcome.redux_image,
+            "request_id": outcome.request_id,
+            "submitted_at": outcome.submitted_at,
+            "completed_at": outcome.completed_at,
+            "queue_seconds": outcome.metrics.queue_seconds,
+            "inference_seconds": outcome.metrics.inference_seconds,
+            "total_seconds": outcome.metrics.total_seconds,
+            "polls": outcome.polls,
+            "cost_usd": outcome.cost_usd,
+            "run_id": run_id,
+            "model": model,
+            **_image_columns(outcome),
+        }
+        for outcome in outcomes
+    ]
+    return _table(rows, [outcome.variation.source.labels for outcome in outcomes], labels)
+
+
+def _image_columns(outcome: Outcome) -> dict[str, Any]:
+    image = outcome.image
+    if image is None:
+        return {}
+    return {
+        "file_name": image.file_name,
+        "width": image.width,
+        "height": image.height,
+        "bytes": image.bytes,
+        "format": image.format,
+        "sha256": image.sha256,
+        "notes": "; ".join(image.notes) or None,
+    }
+
+
+def rejected_table(
+    rejected: Sequence[RejectedSource], *, labels: pa.Schema, manifest: str, run_id: str, model: str
+) -> pa.Table:
+    """Return the metadata rows of a manifest's unusable rows, one each."""
+    rows = [
+        {
+            "variation_id": rejected_id(row, manifest=manifest),
+            "source_id": row.source_id,
+            "source_uri": row.public_uri,
+            "output_index": 0,
+            "status": "rejected",
+            "error_code": "bad_row",
+            "error": f"row {row.row}: {row.reason}",
+            "attempt": 0,
+            "run_id": run_id,
+            "polls": 0,
+            "cost_usd": 0.0,
+            "model": model,
+        }
+        for row in rejected
+    ]
+    return _table(rows, [row.labels for row in rejected], labels)
+
+
+def _table(rows: list[dict[str, Any]], labels_of_rows: list[dict[str, Any]], labels: pa.Schema) -> pa.Table:
+    names = label_names(labels.names)
+    fields = [*SCHEMA, *(pa.field(names[label.name], label.type) for label in labels)]
+    for row in rows:
+        row["schema_version"] = SCHEMA_VERSION
+    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in SCHEMA]
+    # A row that was refused may hold a label that is not of its column's type: it is kept as null, its reason stays.
+    arrays += [_label_array([row.get(label.name) for row in labels_of_rows], label.type) for label in labels]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _label_array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.concat_arrays([_one_label(value, kind) for value in values])
+
+
+def _one_label(value: Any, kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array([value], kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.nulls(1, kind)
+
+
+def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """Return one schema for several: the dataset's columns first, then every label; its types widened where they
+    differ, down to text where nothing else holds both.
+    """
+    fields = {field.name: field for field in SCHEMA}
+    for schema in schemas:
+        for field in schema:
+            known = fields.get(field.name)
+            if known is None:
+                fields[field.name] = field.with_nullable(True)
+            elif field.name not in SCHEMA.names and known.type != field.type:
+                fields[field.name] = pa.field(field.name, _wider(known.type, field.type))
+    return pa.schema(list(fields.values()))
+
+
+def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    try:
+        schemas = [pa.schema([("x", one)]), pa.schema([("x", other)])]
+        return pa.unify_schemas(schemas, promote_options="permissive").field("x").type
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.string()
+
+
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table in another schema: columns in its order, missing ones null, others cast."""
+    columns = []
+    for field in schema:
+        if field.name not in table.schema.names:
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
+        column = table.column(field.name)
+        if column.type == field.type:
+            columns.append(column)
+        elif pa.types.is_string(field.type) and pa.types.is_nested(column.type):
+            columns.append(pa.array([None if value is None else str(value) for value in column.to_pylist()]))
+        else:
+            columns.append(column.cast(field.type, safe=False))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def metadata_writer(target: Path | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    """Open a writer for metadata; call `write_table(…, row_group_size=ROW_GROUP_ROWS)` on it."""
+    labels = [field.name for field in schema if field.name not in SCHEMA.names and pa.types.is_string(field.type)]
+    return pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=[*DICTIONARY_COLUMNS, *labels])
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Return a table as a parquet file."""
+    sink = pa.BufferOutputStream()
+    with metadata_writer(sink, table.schema) as writer:
+        writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+    return bytes(sink.getvalue())
+
+
+def new_run_id(now: datetime, *, random: str) -> str:
+    """Return an id that sorts by time, `YYYYMMDDTHHMMSSZ-<random>`."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random}"

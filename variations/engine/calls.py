@@ -1,0 +1,96 @@
+"""Ask the API: within the plan's limit, and again where that is safe."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from variations import errors
+from variations.api.retry import get_delay_seconds, submit_delay_seconds
+from variations.engine.clock import Clock
+from variations.engine.rate import Priority, RateLimit
+
+# So many items in a row that the API failed to take are its outage, not theirs.
+OUTAGE_ITEMS: Final = 5
+
+T = TypeVar("T")
+
+
+class Calls:
+    """Send what the client offers; every call passes here, is counted, and waits its turn.
+
+    Args:
+        rate: the plan's limit.
+        count_all: whether every call counts against it, or submits alone.
+        requests: calls by kind, counted here.
+        clock, random: time, and numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        rate: RateLimit,
+        *,
+        count_all: bool,
+        requests: dict[str, int],
+        clock: Clock,
+        random: Callable[[], float],
+    ) -> None:
+        self._rate = rate
+        self._count_all = count_all
+        self._requests = requests
+        self._clock = clock
+        self._random = random
+        self._items_refused_in_a_row = 0
+
+    async def send(self, kind: str, post: Callable[[], Awaitable[T]]) -> T:
+        """Send a POST, and again only where it is certain that it was not accepted.
+
+        Raises:
+            ServiceDown: no connection can be made, or many items in a row were refused by a failing API.
+        """
+        attempt = 1
+        while True:
+            await self._take(kind, Priority.NEW)
+            try:
+                answer = await post()
+            except errors.Repeatable as error:
+                delay = submit_delay_seconds(error, attempt, random=self._random())
+                if delay is None:
+                    self._check_outage(error)
+                    raise
+                if isinstance(error, errors.RateLimited):
+                    self._rate.pause(delay)
+                else:
+                    attempt += 1
+                    await self._clock.sleep(delay)
+            else:
+                self._items_refused_in_a_row = 0
+                return answer
+
+    def _check_outage(self, error: errors.Repeatable) -> None:
+        self._items_refused_in_a_row += 1
+        if isinstance(error, errors.Unreachable) or self._items_refused_in_a_row >= OUTAGE_ITEMS:
+            raise errors.ServiceDown(
+                f"the API does not take requests ({error.message}); run the same command again later"
+            ) from error
+
+    async def get(self, kind: str, get: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+        """Ask, and ask again for so many seconds: a GET is always safe to repeat."""
+        give_up_at = self._clock.monotonic() + seconds
+        attempt = 1
+        while True:
+            await self._take(kind, Priority.PAID)
+            try:
+                return await get()
+            except errors.Repeatable as error:
+                delay = get_delay_seconds(error, attempt, random=self._random())
+                if delay is None or self._clock.monotonic() + delay > give_up_at:
+                    raise
+                if isinstance(error, errors.RateLimited):
+                    self._rate.pause(delay)
+                else:
+                    attempt += 1
+                    await self._clock.sleep(delay)
+
+    async def _take(self, kind: str, priority: Priority) -> None:
+        if self._count_all or kind == "submit":
+            await self._rate.take(priority)
+        self._requests[kind] = self._requests.get(kind, 0) + 1

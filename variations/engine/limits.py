@@ -1,0 +1,34 @@
+"""How hard to go."""
+
+from dataclasses import dataclass
+from typing import Final
+
+# The vendor's own figure for one image at its defaults, submit to result.
+LATENCY_SECONDS: Final = 15.84
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How hard to go, and what it costs.
+
+    Attributes:
+        max_in_flight: requests accepted and not yet done.
+        requests_per_minute: the plan's limit; 0 for none.
+        count_all_requests: whether every call counts against it, or submits alone.
+        poll_interval_seconds: between two polls of a request.
+        deadline_seconds: from a submit until it is given up as a time-out.
+        max_images_in_memory: images fetched and not yet stored.
+        presign_seconds: life of a presigned source URL.
+        price_usd: of an image, where the API does not report it.
+        output_hosts: from which outputs may be fetched besides the API's own.
+    """
+
+    max_in_flight: int = 16
+    requests_per_minute: float = 60.0
+    count_all_requests: bool = True
+    poll_interval_seconds: float = 4.0
+    deadline_seconds: float = 600.0
+    max_images_in_memory: int = 16
+    presign_seconds: int = 6 * 3600
+    price_usd: float = 0.031
+    output_hosts: tuple[str, ...] = ()

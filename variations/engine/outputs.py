@@ -1,0 +1,81 @@
+"""Bring one finished image home: fetch it, look at it, store it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from variations import errors
+from variations.images import CONTENT_TYPES, ImageFacts, inspect_image, size_notes
+from variations.models import OutputFile, StoredImage, Variation
+from variations.storage import Storage
+
+FETCH_ATTEMPTS: Final = 4
+
+Fetch = Callable[[str], Awaitable[bytes]]
+
+
+class OutputStore:
+    """Fetch, check and store outputs, a bounded number at a time: the images in memory.
+
+    Args:
+        fetch: returns the content at an output's URL.
+        storage: the dataset.
+        max_images: held in memory at once.
+        pause: awaited with the number of the attempt that failed, before the next one.
+    """
+
+    def __init__(
+        self, fetch: Fetch, *, storage: Storage, max_images: int, pause: Callable[[int], Awaitable[None]]
+    ) -> None:
+        self._fetch = fetch
+        self._storage = storage
+        self._places = asyncio.Semaphore(max_images)
+        self._pause = pause
+
+    async def keep(self, variation: Variation, output: OutputFile, *, output_index: int) -> StoredImage:
+        """Store one image under its own key, so that a repeat overwrites and never duplicates.
+
+        Raises:
+            OutputRefused: it lies where outputs do not come from, or is too large.
+            OutputUnavailable, OutputInvalid: it could not be had, or not as an image, in `FETCH_ATTEMPTS` attempts.
+            StorageError: the destination does not take it.
+        """
+        async with self._places:
+            content, facts = await self._fetch_image(output.url)
+            parameters = variation.parameters
+            file_name = image_key(variation, output_index=output_index, extension=facts.format)
+            await self._storage.put(file_name, content, content_type=CONTENT_TYPES[facts.format])
+            return StoredImage(
+                file_name=file_name,
+                width=facts.width,
+                height=facts.height,
+                bytes=facts.bytes,
+                format=facts.format,
+                sha256=facts.sha256,
+                notes=size_notes(facts, parameters.expected_size(), wanted_format=parameters.output_format),
+            )
+
+    async def _fetch_image(self, url: str) -> tuple[bytes, ImageFacts]:
+        for attempt in range(1, FETCH_ATTEMPTS + 1):
+            try:
+                content = await self._fetch(url)
+                return content, await asyncio.to_thread(inspect_image, content)
+            except errors.OutputUnavailable:
+                # The file lands a moment after the request is done, so its 404 too is asked for again.
+                if attempt == FETCH_ATTEMPTS:
+                    raise
+            except errors.OutputInvalid as error:
+                if attempt == FETCH_ATTEMPTS:
+                    raise errors.OutputInvalid(f"{error.message} (fetched {attempt} times)") from error
+            except errors.Repeatable as error:
+                if attempt == FETCH_ATTEMPTS:
+                    raise errors.OutputUnavailable(f"{error.message} ({attempt} times)") from error
+            await self._pause(attempt)
+        raise AssertionError
+
+
+def image_key(variation: Variation, *, output_index: int, extension: str) -> str:
+    """Return an image's key, `images/<2 hex>/<variation_id>[-k].<ext>`; k tells the outputs of one request apart."""
+    name = variation.variation_id
+    suffix = f"-{output_index}" if variation.parameters.num_outputs > 1 else ""
+    return f"images/{name[:2]}/{name}{suffix}.{extension}"

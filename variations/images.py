@@ -1,0 +1,80 @@
+"""Decode an image and say what it is. Pure functions of the bytes; run them in a thread."""
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import Image, UnidentifiedImageError
+
+from variations.errors import OutputInvalid
+
+MAX_PIXELS: Final = 50_000_000
+FORMATS: Final = {"JPEG": "jpg", "WEBP": "webp", "PNG": "png"}
+CONTENT_TYPES: Final = {"jpg": "image/jpeg", "webp": "image/webp", "png": "image/png"}
+# The spread between the darkest and the lightest of 32 x 32 averaged cells, of 255, under which an image shows nothing.
+BLANK_SPREAD: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What a fully decoded image is: pixels, one of the formats `jpg`, `webp`, `png`, and whether it shows nothing."""
+
+    width: int
+    height: int
+    format: str
+    bytes: int
+    sha256: str
+    is_blank: bool
+
+
+def inspect_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts:
+    """Decode an image to its last pixel and describe it.
+
+    Raises:
+        OutputInvalid: it is not a jpg, webp or png, breaks off, or has more than `max_pixels`.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of very large images by itself; `max_pixels` refuses them below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+        width, height = image.size
+        if width * height > max_pixels:
+            raise OutputInvalid(f"the image has {width}×{height} pixels, more than {max_pixels:,}")
+        image.load()
+        facts = ImageFacts(
+            width=width,
+            height=height,
+            format=FORMATS[image.format or ""],
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            is_blank=_is_blank(image),
+        )
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        head = content[:12]
+        raise OutputInvalid(f"{len(content)} bytes beginning {head!r} are not a jpg, webp or png") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise OutputInvalid(f"the image does not decode: {error}") from error
+    return facts
+
+
+def _is_blank(image: Image.Image) -> bool:
+    # reduce() averages boxes of pixels in C; 1 megapixel takes well under a millisecond.
+    factor = max(1, min(image.size) // 32)
+    small = image.reduce(factor).convert("L")
+    lowest, highest = small.getextrema()
+    return bool(highest - lowest < BLANK_SPREAD)  # type: ignore[operator] # a single band gives two numbers
+
+
+def size_notes(facts: ImageFacts, expected: tuple[int, int] | None, *, wanted_format: str) -> tuple[str, ...]:
+    """Say what is odd about an image that is kept all the same: it was paid for."""
+    notes = []
+    if expected is not None and (facts.width, facts.height) != expected:
+        notes.append(f"unexpected size: {facts.width}×{facts.height} instead of {expected[0]}×{expected[1]}")
+    if facts.format != wanted_format:
+        notes.append(f"unexpected format: {facts.format} instead of {wanted_format}")
+    if facts.is_blank:
+        notes.append("blank image")
+    return tuple(notes)

@@ -1,0 +1,299 @@
+"""Expand sources into variations, leave out what the dataset has, and cut the rest into shards.
+
+A plan is written to the destination before anything is paid, so that any machine can take a shard of it. It holds no
+signature: a source whose URL came signed is remembered beside the plan, in memory.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from variations.engine.limits import LATENCY_SECONDS, Limits
+from variations.identity import derived_seed, parameters_identity, source_identity, variation_id
+from variations.models import RejectedSource, Source, Variation
+from variations.parameters import MODEL, Parameters
+
+# So many task runs a run at the most; a small run has one image a task, so that each shows in the Prefect UI.
+MAX_SHARDS: Final = 200
+SPOOL_ROWS: Final = 10_000
+_LARGEST_SEED: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is wanted of every source.
+
+    Attributes:
+        parameters: for every variation, where a row of the manifest sets nothing else; its seed is not used.
+        variations_per_source: how many.
+        seed: of the first variation, the next ones count up from it; derived from the source if None.
+        retry_failed: whether variations that failed in earlier runs are tried again.
+    """
+
+    parameters: Parameters = field(default_factory=Parameters)
+    variations_per_source: int = 1
+    seed: int | None = None
+    retry_failed: bool = False
+    model: str = MODEL
+
+
+@dataclass(slots=True)
+class Known:
+    """What the dataset has: ids (16 bytes each) that are not to be made, and those that failed, with their attempts."""
+
+    done: set[bytes] = field(default_factory=set)
+    failed: dict[bytes, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a manifest comes to.
+
+    Attributes:
+        sources: usable rows, duplicates included.
+        rejected: rows that cannot be used.
+        duplicates: rows that ask for nothing that an earlier row does not.
+        variations: wanted in all, each counted once.
+        done: of them in the dataset already.
+        failed_before: of them failed in an earlier run, and left alone.
+        new: of them to be made.
+        images: that the new ones come to, one for each output.
+        uploads: new sources that are local files.
+    """
+
+    sources: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    variations: int = 0
+    done: int = 0
+    failed_before: int = 0
+    new: int = 0
+    images: int = 0
+    uploads: int = 0
+
+    def shard_size(self) -> int:
+        """Return how many variations a shard holds: one in a small run, more in a large one."""
+        return max(1, math.ceil(self.new / MAX_SHARDS))
+
+    def shards(self) -> int:
+        """Return how many shards the new variations make."""
+        return math.ceil(self.new / self.shard_size())
+
+    def cost_usd(self, limits: Limits) -> float:
+        """Return the price of the new images."""
+        return self.images * limits.price_usd
+
+    def seconds(self, limits: Limits) -> float:
+        """Return about how long the new ones take, by whichever binds: the request limit or the slots."""
+        if not self.new:
+            return 0.0
+        polls = math.ceil(LATENCY_SECONDS / limits.poll_interval_seconds)
+        requests = self.new * (polls + 2 if limits.count_all_requests else 1) + self.uploads
+        by_rate = requests * 60 / limits.requests_per_minute if limits.requests_per_minute else 0.0
+        by_slots = self.new * LATENCY_SECONDS / limits.max_in_flight
+        return max(by_rate, by_slots) + LATENCY_SECONDS
+
+
+def expand(source: Source, recipe: Recipe) -> Iterator[Variation]:
+    """Yield the variations of a source."""
+    identity = source_identity(source)
+    shared = _parameters(recipe.parameters, tuple(sorted(source.overrides.items())))
+    shared_identity = _parameters_identity(shared)
+    first_seed = source.overrides.get("seed", recipe.seed)
+    for number in range(recipe.variations_per_source):
+        seed = derived_seed(identity, number) if first_seed is None else (first_seed - 1 + number) % _LARGEST_SEED + 1
+        yield Variation(
+            variation_id=variation_id(model=recipe.model, source=identity, parameters=shared_identity, seed=seed),
+            source=source,
+            number=number,
+            parameters=shared.model_copy(update={"seed": seed}),
+        )
+
+
+@lru_cache(maxsize=4096)
+def _parameters(shared: Parameters, overrides: tuple[tuple[str, Any], ...]) -> Parameters:
+    return Parameters.model_validate({**dict(shared), **dict(overrides)})
+
+
+_parameters_identity = lru_cache(maxsize=4096)(parameters_identity)
+
+
+class Planner:
+    """Read sources, count, and spool the variations that are to be made.
+
+    Args:
+        recipe: what is wanted of every source.
+        known: what the dataset has.
+        labels: names and types of the labels.
+        spool: a local file for the variations that are to be made; None to count only.
+
+    Attributes:
+        labels: names and types of the labels.
+        counts: so far.
+        rejected: rows that cannot be used.
+        signed: public URI → URI, of the sources whose URI carries a signature.
+    """
+
+    def __init__(self, recipe: Recipe, *, known: Known, labels: pa.Schema, spool: Path | None) -> None:
+        self._recipe = recipe
+        self._known = known
+        self.labels = labels
+        self._spool = spool
+        self._planned: set[bytes] = set()
+        self.counts = Counts()
+        self.rejected: list[RejectedSource] = []
+        self.signed: dict[str, str] = {}
+
+    def read(self, batches: Iterable[list[Source | RejectedSource]]) -> None:
+        """Read every source; synchronous, for a thread."""
+        writer = pq.ParquetWriter(self._spool, plan_schema(self.labels)) if self._spool else None
+        try:
+            rows: list[Variation] = []
+            for batch in batches:
+                for source in batch:
+                    rows += self._wanted(source)
+                if writer is not None and len(rows) >= SPOOL_ROWS:
+                    writer.write_batch(_batch(rows, self.labels))
+                    rows = []
+                elif writer is None:
+                    rows = []
+            if writer is not None and rows:
+                writer.write_batch(_batch(rows, self.labels))
+        finally:
+            if writer is not None:
+                writer.close()
+
+    def _wanted(self, source: Source | RejectedSource) -> list[Variation]:
+        counts = self.counts
+        if isinstance(source, RejectedSource):
+            counts.rejected += 1
+            self.rejected.append(source)
+            return []
+        counts.sources += 1
+        wanted = []
+        is_duplicate = True
+        for variation in expand(source, self._recipe):
+            key = bytes.fromhex(variation.variation_id)
+            if key in self._planned:
+                continue
+            self._planned.add(key)
+            is_duplicate = False
+            counts.variations += 1
+            attempts = self._known.failed.get(key)
+            if key in self._known.done:
+                counts.done += 1
+            elif attempts is not None and not self._recipe.retry_failed:
+                counts.failed_before += 1
+            else:
+                counts.new += 1
+                counts.images += variation.parameters.num_outputs
+                wanted.append(replace(variation, attempt=1 if attempts is None else attempts + 1))
+        counts.duplicates += is_duplicate
+        if wanted:
+            counts.uploads += not source.uri.startswith(("http://", "https://", "s3://"))
+            if source.uri != source.public_uri:
+                self.signed[source.public_uri] = source.uri
+        return wanted
+
+
+def plan_schema(labels: pa.Schema) -> pa.Schema:
+    """Return the schema of a plan's shard; the labels are one struct, so that no name of theirs can collide."""
+    fields = [
+        pa.field("variation_id", pa.string(), nullable=False),
+        pa.field("number", pa.int32(), nullable=False),
+        pa.field("attempt", pa.int32(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("parameters", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("source_id", pa.string(), nullable=False),
+        pa.field("source_uri", pa.string(), nullable=False),
+        pa.field("version", pa.string()),
+        pa.field("has_id", pa.bool_(), nullable=False),
+    ]
+    if len(labels):
+        fields.append(pa.field("labels", pa.struct(list(labels))))
+    return pa.schema(fields)
+
+
+def _batch(rows: list[Variation], labels: pa.Schema) -> pa.RecordBatch:
+    schema = plan_schema(labels)
+    columns: dict[str, list[Any]] = {
+        "variation_id": [row.variation_id for row in rows],
+        "number": [row.number for row in rows],
+        "attempt": [row.attempt for row in rows],
+        "seed": [row.parameters.seed for row in rows],
+        "parameters": [_json_without_seed(row.parameters) for row in rows],
+        "row": [row.source.row for row in rows],
+        "source_id": [row.source.source_id for row in rows],
+        "source_uri": [row.source.public_uri for row in rows],
+        "version": [row.source.version for row in rows],
+        "has_id": [row.source.has_id for row in rows],
+    }
+    if len(labels):
+        columns["labels"] = [row.source.labels for row in rows]
+    return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def _json_without_seed(parameters: Parameters) -> str:
+    return json.dumps({name: value for name, value in parameters if name != "seed"}, sort_keys=True)
+
+
+@lru_cache(maxsize=4096)
+def _parameters_of_json(text: str) -> Parameters:
+    return Parameters.model_validate_json(text)
+
+
+def cut(spool: Path, shard_size: int) -> Iterator[pa.Table]:
+    """Yield the spooled variations shard by shard, in bounded memory; synchronous, for a thread."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in pq.ParquetFile(spool).iter_batches(batch_size=min(shard_size, SPOOL_ROWS)):
+        held.append(batch)
+        rows += batch.num_rows
+        while rows >= shard_size:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, shard_size)
+            rest = table.slice(shard_size)
+            held, rows = rest.to_batches(), rest.num_rows
+    if rows:
+        yield pa.Table.from_batches(held)
+
+
+def variations_of(shard: pa.Table, *, signed: dict[str, str]) -> Iterator[Variation]:
+    """Yield the variations of a shard as they were planned.
+
+    Args:
+        shard: a table in the `plan_schema`.
+        signed: from the planner; sources that are not in it are used under their public URI.
+    """
+    for row in shard.to_pylist():
+        uri = row["source_uri"]
+        yield Variation(
+            variation_id=row["variation_id"],
+            source=Source(
+                row=row["row"],
+                source_id=row["source_id"],
+                uri=signed.get(uri, uri),
+                public_uri=uri,
+                version=row["version"],
+                has_id=row["has_id"],
+                labels=row.get("labels") or {},
+            ),
+            number=row["number"],
+            parameters=_parameters_of_json(row["parameters"]).model_copy(update={"seed": row["seed"]}),
+            attempt=row["attempt"],
+        )
+
+
+def label_schema_of(shard: pa.Table) -> pa.Schema:
+    """Return names and types of the labels of a shard."""
+    if "labels" not in shard.schema.names:
+        return pa.schema([])
+    return pa.schema(list(shard.schema.field("labels").type))

@@ -1,0 +1,270 @@
+"""A run over a dataset, step by step: check, plan, make each shard, publish. Whoever schedules it calls the steps."""
+
+import asyncio
+import json
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from variations.api.client import Client, Endpoint
+from variations.api.http import default_http_client
+from variations.dataset import new_run_id, outcomes_table, parquet_bytes, rejected_table
+from variations.engine.clock import Clock, SystemClock
+from variations.engine.engine import Engine
+from variations.engine.limits import Limits
+from variations.engine.progress import Progress
+from variations.errors import StorageError
+from variations.manifest import fetch_manifest
+from variations.plan import Planner, Recipe, cut, label_schema_of, variations_of
+from variations.publish import RECEIPT_NAME, RUNS_PREFIX, part_key, publish, read_known
+from variations.receipt import SAMPLE_ERRORS, Plan, Receipt, RunStopped, Tally, started
+from variations.storage import Storage, open_storage
+
+# A connection for each request in flight, and some for what is being fetched.
+_SPARE_CONNECTIONS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a run is to do: the manifest it reads, the dataset it grows, and what it makes of each source.
+
+    `uri_column` and `id_column` name columns of the manifest where their names do not tell.
+    """
+
+    source: str
+    destination: str
+    recipe: Recipe = field(default_factory=Recipe)
+    uri_column: str | None = None
+    id_column: str | None = None
+
+
+class Run:
+    """One execution of a job. Its steps are called in order, `make` once for each shard, several at a time.
+
+    Args:
+        job: what to do.
+        storage: the destination.
+        engine: does it.
+        clock: time.
+    """
+
+    def __init__(self, job: Job, *, storage: Storage, engine: Engine, limits: Limits, clock: Clock) -> None:
+        self.job = job
+        self.engine = engine
+        self._storage = storage
+        self._limits = limits
+        self._clock = clock
+        self._started = clock.now()
+        self._started_at = clock.monotonic()
+        self._signed: dict[str, str] = {}
+        self._tally = Tally()
+        self._made = 0
+        self._plan: Plan | None = None
+        self.run_id = new_run_id(self._started, random=secrets.token_hex(3))
+
+    async def check(self) -> float | None:
+        """Check what can be checked before anything is paid: the key. Returns the balance in USD if the API tells it.
+
+        Raises:
+            Unauthorized, Forbidden: the key is refused.
+            Unreachable: there is no API at the given address.
+        """
+        return await self.engine.check_key()
+
+    async def plan(self) -> Plan:
+        """Read the manifest, leave out what the dataset has, and write the rest to the destination, shard by shard.
+
+        Raises:
+            ManifestError: the manifest is missing, empty or unusable.
+            StorageError: the destination cannot be written.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            spool = Path(folder, "spool.parquet")
+            planner, plan = await self._read_manifest(spool)
+            prefix = f"{RUNS_PREFIX}{self.run_id}/plan/"
+            shards = cut(spool, plan.shard_size) if plan.new else iter(())
+            number = 0
+            while (content := await asyncio.to_thread(_next_shard, shards)) is not None:
+                await self._storage.put(f"{prefix}shard-{number:05d}.parquet", content)
+                number += 1
+        if planner.rejected:
+            table = rejected_table(
+                planner.rejected,
+                labels=planner.labels,
+                manifest=self.job.source,
+                run_id=self.run_id,
+                model=self.job.recipe.model,
+            )
+            await self._storage.put(part_key(self.run_id, "rejected"), parquet_bytes(table))
+        # The last one: a plan that lies there is whole.
+        await self._storage.put(f"{prefix}plan.json", _json({**asdict(plan), "recipe": self._recipe()}))
+        self._signed = planner.signed
+        self._plan = plan
+        self.engine.progress.total = plan.images
+        return plan
+
+    async def estimate(self) -> Plan:
+        """Plan without writing anything."""
+        _, plan = await self._read_manifest(None)
+        return plan
+
+    async def _read_manifest(self, spool: Path | None) -> tuple[Planner, Plan]:
+        job = self.job
+        known = await read_known(self._storage)
+        async with fetch_manifest(job.source, uri_column=job.uri_column, id_column=job.id_column) as manifest:
+            planner = Planner(job.recipe, known=known, labels=manifest.label_schema, spool=spool)
+            await asyncio.to_thread(planner.read, manifest.batches())
+        counts = planner.counts
+        plan = Plan(
+            run_id=self.run_id,
+            source=job.source,
+            destination=job.destination,
+            sources=counts.sources,
+            rejected=counts.rejected,
+            duplicates=counts.duplicates,
+            variations=counts.variations,
+            already_done=counts.done,
+            failed_before=counts.failed_before,
+            new=counts.new,
+            images=counts.images,
+            shards=counts.shards(),
+            shard_size=counts.shard_size(),
+            cost_usd=round(counts.cost_usd(self._limits), 6),
+            seconds=round(counts.seconds(self._limits), 1),
+            requests_per_minute=self._limits.requests_per_minute,
+            max_in_flight=self._limits.max_in_flight,
+        )
+        return planner, plan
+
+    def _recipe(self) -> dict[str, object]:
+        recipe = self.job.recipe
+        return {**asdict(recipe), "parameters": recipe.parameters.model_dump(exclude={"seed"})}
+
+    async def make(self, shard: int) -> Tally:
+        """Make the variations of one shard and write its rows.
+
+        When the engine has been stopped, it makes those that are in flight and leaves the others. A destination that
+        cannot be written stops the engine; the rows are then in nothing but the receipt.
+        """
+        key = f"{RUNS_PREFIX}{self.run_id}/plan/shard-{shard:05d}.parquet"
+        table = await asyncio.to_thread(_read_table, await self._storage.get(key))
+        outcomes = await self.engine.run(variations_of(table, signed=self._signed))
+        tally = Tally()
+        tally.add(outcomes)
+        self._tally.add(outcomes)
+        self._made += len({outcome.variation.variation_id for outcome in outcomes})
+        if outcomes:
+            rows = await asyncio.to_thread(
+                outcomes_table,
+                outcomes,
+                labels=label_schema_of(table),
+                run_id=self.run_id,
+                model=self.job.recipe.model,
+            )
+            try:
+                await self._storage.put(part_key(self.run_id, f"{shard:05d}"), parquet_bytes(rows))
+            except StorageError as error:
+                self.engine.stop(error)
+        return tally
+
+    async def publish(self) -> Receipt:
+        """Merge the rows into the dataset's metadata, and write the receipt.
+
+        Raises:
+            RunStopped: the engine was stopped; the receipt is in it, and says how to go on.
+        """
+        rows: int | None = None
+        try:
+            rows = await publish(self._storage)
+            await self._storage.put(f"{RUNS_PREFIX}{self.run_id}/{RECEIPT_NAME}", _json(self._receipt(rows).as_dict()))
+        except StorageError as error:
+            self.engine.stop(error)
+        receipt = self._receipt(rows)
+        if self.engine.stopped_by is not None:
+            raise RunStopped(receipt, self.engine.stopped_by)
+        return receipt
+
+    def _receipt(self, dataset_rows: int | None) -> Receipt:
+        if self._plan is None:
+            raise RuntimeError("a run is planned before it is published")
+        plan, tally, reason = self._plan, self._tally, self.engine.stopped_by
+        requests = dict(self.engine.progress.requests)
+        return Receipt(
+            run_id=self.run_id,
+            source=plan.source,
+            destination=plan.destination,
+            started_at=started(self._started),
+            seconds=round(self._clock.monotonic() - self._started_at, 1),
+            sources=plan.sources,
+            rejected=plan.rejected,
+            duplicates=plan.duplicates,
+            already_done=plan.already_done,
+            failed_before=plan.failed_before,
+            wanted=plan.images,
+            paid=tally.paid,
+            kept=tally.kept,
+            failed=tally.failed,
+            unknown=tally.unknown,
+            left=plan.new - self._made,
+            cost_usd=round(tally.cost_usd, 6),
+            cost_at_risk_usd=round(tally.cost_at_risk_usd, 6),
+            requests=requests,
+            requests_per_image=round(sum(requests.values()) / tally.kept, 2) if tally.kept else None,
+            errors=dict(tally.errors.most_common(SAMPLE_ERRORS)),
+            notes=dict(tally.notes.most_common(SAMPLE_ERRORS)),
+            stopped_by=reason.code if reason else None,
+            stopped_because=reason.message if reason else None,
+            dataset_rows=dataset_rows,
+        )
+
+
+@asynccontextmanager
+async def open_run(
+    job: Job,
+    *,
+    endpoint: Endpoint,
+    limits: Limits,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Run]:
+    """Open what a run needs, and close it afterwards.
+
+    Args:
+        job: what to do.
+        endpoint: the API and its key.
+        limits: how hard to go.
+        progress: counters to be moved.
+        clock: time.
+
+    Raises:
+        BadInput: the destination is no URI.
+    """
+    clock = clock or SystemClock()
+    storage = open_storage(job.destination, missing_ok=True)
+    async with default_http_client(max_connections=limits.max_in_flight + _SPARE_CONNECTIONS) as http:
+        client = Client(http, endpoint=endpoint, model=job.recipe.model)
+        engine = Engine(client, storage=storage, limits=limits, progress=progress, clock=clock)
+        try:
+            yield Run(job, storage=storage, engine=engine, limits=limits, clock=clock)
+        finally:
+            await storage.aclose()
+
+
+def _next_shard(shards: Iterator[pa.Table]) -> bytes | None:
+    table = next(shards, None)
+    return None if table is None else parquet_bytes(table)
+
+
+def _read_table(content: bytes) -> pa.Table:
+    return pq.read_table(pa.BufferReader(content))
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str).encode()
