@@ -87,7 +87,9 @@ class Run:
         """
         with tempfile.TemporaryDirectory() as folder:
             spool = Path(folder, "spool.parquet")
-            planner, plan = await self._read_manifest(spool)
+            planner, plan = await _read_manifest(
+                self.job, storage=self._storage, limits=self._limits, run_id=self.run_id, spool=spool
+            )
             prefix = f"{RUNS_PREFIX}{self.run_id}/plan/"
             shards = cut(spool, plan.shard_size) if plan.new else iter(())
             number = 0
@@ -109,39 +111,6 @@ class Run:
         self._plan = plan
         self.engine.progress.total = plan.images
         return plan
-
-    async def estimate(self) -> Plan:
-        """Plan without writing anything."""
-        _, plan = await self._read_manifest(None)
-        return plan
-
-    async def _read_manifest(self, spool: Path | None) -> tuple[Planner, Plan]:
-        job = self.job
-        known = await read_known(self._storage)
-        async with fetch_manifest(job.source, uri_column=job.uri_column, id_column=job.id_column) as manifest:
-            planner = Planner(job.recipe, known=known, labels=manifest.label_schema, spool=spool)
-            await asyncio.to_thread(planner.read, manifest.batches())
-        counts = planner.counts
-        plan = Plan(
-            run_id=self.run_id,
-            source=job.source,
-            destination=job.destination,
-            sources=counts.sources,
-            rejected=counts.rejected,
-            duplicates=counts.duplicates,
-            variations=counts.variations,
-            already_done=counts.done,
-            failed_before=counts.failed_before,
-            new=counts.new,
-            images=counts.images,
-            shards=counts.shards(),
-            shard_size=counts.shard_size(),
-            cost_usd=round(counts.cost_usd(self._limits), 6),
-            seconds=round(counts.seconds(self._limits), 1),
-            requests_per_minute=self._limits.requests_per_minute,
-            max_in_flight=self._limits.max_in_flight,
-        )
-        return planner, plan
 
     def _recipe(self) -> dict[str, object]:
         recipe = self.job.recipe
@@ -255,6 +224,51 @@ async def open_run(
             yield Run(job, storage=storage, engine=engine, limits=limits, clock=clock)
         finally:
             await storage.aclose()
+
+
+async def estimate(job: Job, *, limits: Limits) -> Plan:
+    """Say what a run would do, without paying and without writing anything.
+
+    Raises:
+        ManifestError: the manifest is missing, empty or unusable.
+        StorageError: the source or the destination cannot be read.
+    """
+    storage = open_storage(job.destination, missing_ok=True)
+    try:
+        _, plan = await _read_manifest(job, storage=storage, limits=limits, run_id="", spool=None)
+    finally:
+        await storage.aclose()
+    return plan
+
+
+async def _read_manifest(
+    job: Job, *, storage: Storage, limits: Limits, run_id: str, spool: Path | None
+) -> tuple[Planner, Plan]:
+    known = await read_known(storage)
+    async with fetch_manifest(job.source, uri_column=job.uri_column, id_column=job.id_column) as manifest:
+        planner = Planner(job.recipe, known=known, labels=manifest.label_schema, spool=spool)
+        await asyncio.to_thread(planner.read, manifest.batches())
+    counts = planner.counts
+    plan = Plan(
+        run_id=run_id,
+        source=job.source,
+        destination=job.destination,
+        sources=counts.sources,
+        rejected=counts.rejected,
+        duplicates=counts.duplicates,
+        variations=counts.variations,
+        already_done=counts.done,
+        failed_before=counts.failed_before,
+        new=counts.new,
+        images=counts.images,
+        shards=counts.shards(),
+        shard_size=counts.shard_size(),
+        cost_usd=round(counts.cost_usd(limits), 6),
+        seconds=round(counts.seconds(limits), 1),
+        requests_per_minute=limits.requests_per_minute,
+        max_in_flight=limits.max_in_flight,
+    )
+    return planner, plan
 
 
 def _next_shard(shards: Iterator[pa.Table]) -> bytes | None:

@@ -40,7 +40,7 @@ _SCHEMES: Final[tuple[tuple[frozenset[str], frozenset[str], tuple[str, ...]], ..
     ),
 )
 
-_ORDINARY_HTTP: Final = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?(?:[/?#][!-~]*)?")
+_ORDINARY_HTTP: Final = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,4})?(?:[/?#][!-~]*)?")
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://|(data|blob|javascript|mailto|file|https?|s3):", re.IGNORECASE)
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")

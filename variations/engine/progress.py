@@ -1,5 +1,8 @@
 """How far a run is: counters that the engine moves and whoever likes reads."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 
@@ -8,11 +11,14 @@ class Progress:
     """Counters of a run that is under way.
 
     Attributes:
-        total: images wanted of this run, known once it is planned.
-        requests: calls made of the API so far, by kind.
+        total: images wanted of this run; None until it is planned.
+        in_flight: requests submitted and not yet done.
+        cost_usd: spent, what may be spent on unknown ones included.
+        requests: calls made of the API, by kind.
+        stopping: why nothing more is submitted, if that is so.
     """
 
-    total: int = 0
+    total: int | None = None
     in_flight: int = 0
     kept: int = 0
     failed: int = 0
@@ -28,8 +34,27 @@ class Progress:
 
     def line(self) -> str:
         """Say it in one line."""
-        parts = [f"{self.settled:,} of {self.total:,} images", f"{self.kept:,} kept"]
+        parts = [f"{self.settled:,} of {self.total or 0:,} images", f"{self.kept:,} kept"]
         parts += [f"{self.failed:,} failed"] if self.failed else []
         parts += [f"{self.unknown:,} unknown"] if self.unknown else []
         parts += [f"{self.in_flight} in flight", f"{self.cost_usd:.2f} USD"]
-        return ", ".join(parts) + (f" (stopping: {self.stopping})" if self.stopping else "")
+        return ", ".join(parts) + (" (stopping)" if self.stopping else "")
+
+
+_watched: ContextVar[Progress | None] = ContextVar("watched", default=None)
+
+
+@contextmanager
+def watch() -> Iterator[Progress]:
+    """Yield the counters that a run started in this context will move: for a progress bar around a flow."""
+    progress = Progress()
+    token = _watched.set(progress)
+    try:
+        yield progress
+    finally:
+        _watched.reset(token)
+
+
+def watched() -> Progress:
+    """Return the counters that somebody watches, or new ones."""
+    return _watched.get() or Progress()

@@ -136,8 +136,6 @@ def _find_uri(columns: Sequence[Column], *, where: str) -> int:
             f"{where}: the column '{column.name}' holds {_shown_type(column.type)}, not URIs; name the column of the "
             f"URIs with --uri-column (found: {shown_names(names)})"
         )
-    if any("://" in name for name in names):
-        raise ManifestError(f"{where}: it has no header line: the first line is already a row ({shown_names(names)})")
     raise ManifestError(
         f"{where}: no column is called {', '.join(URI_COLUMNS[:-1])} or {URI_COLUMNS[-1]}; name the column of the URIs "
         f"with --uri-column (found: {shown_names(names)})"

@@ -38,6 +38,7 @@ _MAX_FILES: Final = 10_000
 _DOWNLOADS_AT_ONCE: Final = 8
 _NEIGHBOURS_LISTED: Final = 1_000
 _NEIGHBOURS_SHOWN: Final = 5
+_EXTENSIONS_SHOWN: Final = 10
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
@@ -153,7 +154,13 @@ async def _find(uri: str, folder: Path, open_storage: Callable[[str], Storage]) 
         return _Found(prefix=uri, files=[file])
     storage = open_storage(uri)
     try:
-        listing = await _list(storage, folder)
+        try:
+            listing = await _list(storage, folder)
+        except BucketNotFound:
+            if storage.uri.startswith("s3://"):
+                raise
+            # In the file system a prefix is a folder, and the folder around it has more to tell.
+            raise await _missing(uri, open_storage) from None
         if listing.images and listing.tables:
             raise ManifestError(
                 f"manifest {shown_uri(uri)}: the prefix holds both {listing.count_tables:,} manifest files "
@@ -170,7 +177,8 @@ async def _find(uri: str, folder: Path, open_storage: Callable[[str], Storage]) 
     finally:
         await storage.aclose()
     if listing.others:
-        extensions = ", ".join(f"{name or 'no extension'} ({n:,})" for name, n in listing.others.most_common(10))
+        most = sorted(listing.others.items(), key=lambda item: (-item[1], item[0]))
+        extensions = ", ".join(f"{name or 'no extension'} ({n:,})" for name, n in most[:_EXTENSIONS_SHOWN])
         raise ManifestError(
             f"manifest {shown_uri(uri)}: the prefix holds neither a manifest ({KNOWN_EXTENSIONS}) nor images, but "
             f"{extensions}"

@@ -284,7 +284,9 @@ class CsvTable(Table):
                     best = rank, delimiter, names
         if best is None:
             raise ManifestError(failure) if failure else self.error("it has no header line, only blank ones")
-        _, delimiter, names = best
+        (has_uri, _), delimiter, names = best
+        if not has_uri and any("://" in name for name in names):
+            raise self.error(f"it has no header line: the first line is already a row ({shown_names(names)})")
         if not any(names):
             raise self.error("the first line names no column: it must be the header")
         if len(names) > _MAX_COLUMNS:

@@ -6,8 +6,9 @@ real is everything around it: states, queue, prices, limits, errors, expiry.
 
 from variations.sandbox.bill import Bill, BillLine
 from variations.sandbox.faults import FAULTS, Fault
+from variations.sandbox.handle import Sandbox
 from variations.sandbox.samples import sample_photos
-from variations.sandbox.server import Sandbox, running_sandbox
+from variations.sandbox.server import running_sandbox
 from variations.sandbox.settings import DEFAULT_API_KEY, SandboxSettings
 
 __all__ = [

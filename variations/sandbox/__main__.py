@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 from variations.sandbox.faults import FAULTS, Fault
-from variations.sandbox.server import Sandbox, require_loopback, serve
+from variations.sandbox.handle import Sandbox
+from variations.sandbox.server import require_loopback, serve
 from variations.sandbox.settings import CountedCalls, LatencyShape, SandboxSettings
 
 _SETTINGS = SandboxSettings()

@@ -3,102 +3,25 @@
 import asyncio
 import contextlib
 import ipaddress
+import signal
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import uvicorn
 
 from variations.sandbox.answers import ConnectionProtocol
 from variations.sandbox.app import create_app
-from variations.sandbox.bill import Bill
-from variations.sandbox.control import PREFIX
 from variations.sandbox.faults import Fault
+from variations.sandbox.handle import Sandbox, as_faults
 from variations.sandbox.service import Service
 from variations.sandbox.settings import SandboxSettings
 
-Result = TypeVar("Result")
 START_TIMEOUT_SECONDS: Final = 20.0
-CALL_TIMEOUT_SECONDS: Final = 60.0
 BACKLOG: Final = 2048
-
-
-class Sandbox:
-    """Look into a sandbox that runs, and turn its knobs, from any thread but its own.
-
-    Attributes:
-        base_url: its root, such as `http://127.0.0.1:8080`; API addresses and `/__sandbox` lie below it.
-    """
-
-    def __init__(self, service: Service, base_url: str, loop: asyncio.AbstractEventLoop) -> None:
-        self.base_url = base_url
-        self._service = service
-        self._loop = loop
-
-    def __repr__(self) -> str:
-        return f"Sandbox({self.base_url!r})"
-
-    @property
-    def api_key(self) -> str:
-        """Return the key that it accepts."""
-        return self._service.settings.api_key
-
-    @property
-    def settings(self) -> SandboxSettings:
-        """Return the settings as they are now."""
-        return self._service.settings
-
-    @property
-    def bill_url(self) -> str:
-        """Return where a browser sees the bill."""
-        return f"{self.base_url}{PREFIX}/bill"
-
-    def bill(self) -> Bill:
-        """Return what was accepted, what it cost and how many calls were made."""
-        return self._call(lambda: _now(self._service.bill))
-
-    def set_faults(self, *faults: Fault | str) -> None:
-        """Replace every ordered fault; a text reads `name:probability[:count]`, none at all ends them.
-
-        Raises:
-            ValueError: a name or a number is wrong.
-        """
-        orders = _as_faults(faults)
-        self._call(lambda: _now(lambda: self._service.faults.order(orders)))
-
-    def faults(self) -> list[dict[str, Any]]:
-        """Return the ordered faults and how often each one struck."""
-        return self._call(lambda: _now(self._service.faults.describe))
-
-    def configure(self, **changes: Any) -> None:
-        """Change settings while it runs; `credits` sets the balance.
-
-        Raises:
-            ValueError: a setting is unknown, fixed or out of bounds.
-        """
-        self._call(lambda: _now(lambda: self._service.configure(changes)))
-
-    def now(self) -> float:
-        """Return the time of its clock in epoch seconds."""
-        return self._service.clock.now()
-
-    def advance_clock(self, seconds: float) -> None:
-        """Move its clock ahead and return once what became due is settled.
-
-        Raises:
-            ValueError: time only goes forward.
-        """
-        self._call(lambda: self._service.advance_clock(seconds))
-
-    def reset(self) -> None:
-        """Forget everything and come back to the settings, faults and clock of the start."""
-        self._call(self._service.reset)
-
-    def _call(self, make: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        return asyncio.run_coroutine_threadsafe(make(), self._loop).result(CALL_TIMEOUT_SECONDS)
 
 
 @contextlib.contextmanager
@@ -126,7 +49,7 @@ def running_sandbox(
     """
     chosen = replace(settings or SandboxSettings(), **changes)
     listener = _listen(host, port)
-    server = _Server(chosen, _as_faults(faults), listener)
+    server = _Server(chosen, as_faults(faults), listener)
     thread = threading.Thread(target=server.run_in_thread, name="sandbox", daemon=True)
     thread.start()
     try:
@@ -150,10 +73,8 @@ def serve(
         ValueError: the address is not a loopback one.
         OSError: the port is taken.
     """
-    server = _Server(settings, _as_faults(faults), _listen(host, port), on_start=on_start)
-    # uvicorn raises the signal again once it has shut down in order; Ctrl-C is an ordinary end here.
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run_in_thread()
+    server = _Server(settings, as_faults(faults), _listen(host, port), on_start=on_start)
+    server.run_in_thread()
 
 
 class _Server(uvicorn.Server):
@@ -204,6 +125,19 @@ class _Server(uvicorn.Server):
         if self._loop is not None and self._leave is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._leave.set)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Turn Ctrl-C and SIGTERM into an ordinary end, where uvicorn would raise them again afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave the main loop on a signal."""
@@ -272,11 +206,3 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _as_faults(faults: Iterable[Fault | str]) -> list[Fault]:
-    return [Fault.parse(fault) if isinstance(fault, str) else fault for fault in faults]
-
-
-async def _now(call: Callable[[], Result]) -> Result:
-    return call()

@@ -21,6 +21,7 @@ from variations.sandbox.settings import SandboxSettings
 MAX_SOURCE_BYTES: Final = 64 << 20
 FETCH_TIMEOUT_SECONDS: Final = 15.0
 MAX_FETCHES_AT_ONCE: Final = 32
+MAX_REDIRECTS: Final = 5
 # A data: URL up to this many characters is kept as it was sent; of a longer one its beginning and its hash.
 MAX_INLINE_CHARACTERS: Final = 2048
 
@@ -75,7 +76,7 @@ class Sources:
         self._decoded: ByteCache[tuple[float, DecodedSource]] = ByteCache(settings().source_cache_bytes)
         self._under_way: dict[str, asyncio.Task[DecodedSource]] = {}
         self._slots = asyncio.Semaphore(MAX_FETCHES_AT_ONCE)
-        self._client: httpx.AsyncClient | None = None
+        self._transport: httpx.AsyncHTTPTransport | None = None
 
     async def get(self, source: str, *, at_any_age: bool = False) -> DecodedSource:
         """Return a decoded source; `at_any_age` takes a cached one however old it is.
@@ -91,25 +92,29 @@ class Sources:
         if task is None:
             task = asyncio.create_task(self._load(key, source))
             self._under_way[key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+            task.add_done_callback(lambda done: self._landed(key, done))
         # Shielded: whoever gives up waiting must not take it away from the others.
         return await asyncio.shield(task)
 
     async def clear(self) -> None:
-        """Forget every source, and wait for what is under way."""
-        if self._under_way:
-            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
-        self._decoded.clear()
-
-    async def aclose(self) -> None:
-        """Stop what is under way and close the connections."""
+        """Forget every source and stop what is under way."""
         tasks = list(self._under_way.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._decoded.clear()
-        if self._client is not None:
-            await self._client.aclose()
+
+    async def aclose(self) -> None:
+        """Stop what is under way and close the connections."""
+        await self.clear()
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    def _landed(self, key: str, task: asyncio.Task[DecodedSource]) -> None:
+        self._under_way.pop(key, None)
+        if not task.cancelled():
+            # Looked at, so that it is no unhandled error where nobody waits any more.
+            task.exception()
 
     async def _load(self, key: str, source: str) -> DecodedSource:
         content = self._inline(source) if source[:5].lower() == "data:" else await self._fetch(source)
@@ -130,12 +135,25 @@ class Sources:
             raise SourceUnusable(f"Could not decode redux_image ({without_signature(source)}): {error}") from None
 
     async def _fetch(self, url: str) -> bytes:
-        if self._client is None:
-            # Sources lie on this machine more often than not: no proxy from the environment stands between.
-            self._client = httpx.AsyncClient(timeout=FETCH_TIMEOUT_SECONDS, follow_redirects=True, trust_env=False)
         shown = without_signature(url)
         try:
-            async with self._slots, asyncio.timeout(FETCH_TIMEOUT_SECONDS), self._client.stream("GET", url) as answer:
+            async with self._slots, asyncio.timeout(FETCH_TIMEOUT_SECONDS):
+                return await self._get(url, shown)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
+            # Its own text may repeat the whole URL, so only its kind is told.
+            raise SourceUnusable(f"Could not fetch redux_image: {type(error).__name__} from {shown}") from None
+
+    async def _get(self, url: str, shown: str) -> bytes:
+        # The transport itself, for the client logs every URL in full, signature included. It reads no proxy from
+        # the environment either: sources lie on this machine more often than not.
+        self._transport = self._transport or httpx.AsyncHTTPTransport()
+        target = httpx.URL(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = await self._transport.handle_async_request(httpx.Request("GET", target))
+            try:
+                if answer.is_redirect and answer.has_redirect_location:
+                    target = target.join(answer.headers["location"])
+                    continue
                 if answer.status_code != httpx.codes.OK:
                     raise SourceUnusable(f"Could not fetch redux_image: HTTP {answer.status_code} from {shown}")
                 content = bytearray()
@@ -143,7 +161,7 @@ class Sources:
                     content += chunk
                     if len(content) > MAX_SOURCE_BYTES:
                         raise SourceUnusable(f"Could not fetch redux_image: more than 64 MiB from {shown}")
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
-            # Its own text may repeat the whole URL, so only its kind is told.
-            raise SourceUnusable(f"Could not fetch redux_image: {type(error).__name__} from {shown}") from None
-        return bytes(content)
+                return bytes(content)
+            finally:
+                await answer.aclose()
+        raise SourceUnusable(f"Could not fetch redux_image: too many redirects from {shown}")

@@ -7,6 +7,7 @@ passes there.
 
 import json
 import math
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -100,11 +101,22 @@ def read_request(fields: dict[str, Any]) -> InferenceRequest:
         raise Refused(400, "Missing required field: redux_image.")
     sent = dict(fields)
     source = sent.pop("redux_image")
-    if not isinstance(source, str) or not source.lower().startswith(("http://", "https://", "data:")):
+    if not isinstance(source, str) or not _is_source(source):
         raise _refused_value("redux_image", "an http(s) URL or a data: URL")
     for name, value in sent.items():
         _check(name, value)
     return InferenceRequest(source, sent)
+
+
+def _is_source(text: str) -> bool:
+    if text[:5].lower() == "data:":
+        return text.isascii()
+    try:
+        text.encode()
+        parts = urllib.parse.urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _check(name: str, value: Any) -> None:

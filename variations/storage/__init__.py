@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from variations.storage.base import Entry, Storage
 from variations.storage.keys import S3Location, parse_uri, split_uri
 from variations.storage.local import LocalStorage
-from variations.storage.s3 import S3Options, S3Storage, close_clients
+from variations.storage.s3 import S3Storage
+from variations.storage.s3_client import S3Options, close_clients
 
 __all__ = ["Entry", "S3Options", "Storage", "close_clients", "open_storage", "split_uri"]
 

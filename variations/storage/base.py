@@ -1,7 +1,8 @@
 """What the rest of the package asks of an object store, and nothing more.
 
-A `Storage` is rooted at a prefix; every `key` is relative to it and uses `/`. Both backends raise the errors of
-`variations.errors.StorageError`, with the URI in the message and without a secret in it.
+A `Storage` is rooted at a prefix; every `key` is relative to it and uses `/`. A key that is empty, absolute, ends in
+`/` or has `.` or `..` as a folder is refused with `BadInput` by every method but `uri_of`. Both backends raise the
+errors of `variations.errors.StorageError`, with the URI in the message and without a secret in it.
 """
 
 from collections.abc import AsyncIterator
@@ -65,13 +66,16 @@ class Storage(Protocol):
         """Write the object, replacing what is there; a `Path` is streamed from the file."""
 
     async def put_if_absent(self, key: str, data: bytes, *, content_type: str | None = None) -> Entry | None:
-        """Write the object if there is none, atomically; None says that somebody was first."""
+        """Write the object if there is none, atomically; None says that somebody was first.
+
+        "Somebody" can be this very call, if the store's answer to it was lost: read the object to know its writer.
+        """
 
     async def replace(self, key: str, data: bytes | Path, *, etag: str, content_type: str | None = None) -> Entry:
         """Write the object if it is still the one with `etag`, atomically.
 
         Raises:
-            PreconditionFailed: it has been replaced or removed since.
+            PreconditionFailed: it has been replaced or removed since; by this very call, if its answer was lost.
         """
 
     async def delete(self, key: str) -> None:
@@ -87,4 +91,4 @@ class Storage(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Release threads and connections."""
+        """Release what is this storage's alone; what storages share is released by `close_clients`."""

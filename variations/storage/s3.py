@@ -1,31 +1,21 @@
-"""S3 through boto3, in threads. The only module that imports boto3.
-
-Endpoint, region, profile and credentials that are not given come from where boto3 looks for them: the environment,
-the AWS configuration files, the machine's role. Storages with the same options share one client and its threads.
+"""A prefix of a bucket, with S3 called in threads.
 
 An S3-compatible store needs conditional writes (`If-None-Match: *`, `If-Match`), strong consistency and
 `ListObjectsV2`; every contract test also runs against one (`VARIATIONS_TEST_S3_ENDPOINT`).
 """
 
 import asyncio
-import io
 import os
 import re
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-import boto3.session
-from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
@@ -40,8 +30,8 @@ from variations.storage.keys import (
     printable,
     s3_prefix,
     s3_root_uri,
-    without_secrets,
 )
+from variations.storage.s3_client import S3Options, is_amazon, shared_connection, upload_in_parts
 from variations.storage.s3_errors import (
     BROKEN_BODY,
     EndpointNotAUrl,
@@ -59,32 +49,12 @@ T = TypeVar("T")
 PRESIGNED_SECONDS_MAX = 7 * 24 * 3600
 """The longest life of a presigned URL with signature version 4."""
 
-_DEFAULT_REGION = "us-east-1"  # where a store other than Amazon's says it is, and nobody configured anything
 _BODY_ATTEMPTS = 3
 _CONFLICT_ATTEMPTS = 5
 _BACKOFF_SECONDS = 0.5
 _CHUNK_BYTES = 1 << 20
-# One PUT carries at most 5 GB. From here on parts are sent side by side; below, one PUT costs the least CPU.
-_MULTIPART = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=32 << 20, max_concurrency=4)
 _METADATA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _METADATA_SAFE = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) != "%")
-
-
-@dataclass(frozen=True, slots=True)
-class S3Options:
-    """How the store is reached; what is None is left to boto3.
-
-    `attempts` is how often a request is sent before it fails (SlowDown, 5xx, resets, time-outs), `threads` how
-    many requests are under way at once, in this process and over all storages with these options.
-    """
-
-    endpoint_url: str | None = None
-    region: str | None = None
-    profile: str | None = None
-    connect_timeout_seconds: float = 10.0
-    read_timeout_seconds: float = 60.0
-    attempts: int = 5
-    threads: int = 16
 
 
 class S3Storage:
@@ -132,7 +102,7 @@ class S3Storage:
             for item in page.get("Contents", ()):
                 key = item["Key"].removeprefix(self._prefix)
                 if key and not key.endswith("/"):
-                    yield Entry(key=key, size=item["Size"], modified=item["LastModified"], etag=_etag(item["ETag"]))
+                    yield _entry(key, size=item["Size"], modified=item["LastModified"], etag=item["ETag"])
             token = page.get("NextContinuationToken")
             if token is None:
                 return
@@ -215,7 +185,7 @@ class S3Storage:
             PreconditionFailed: it has been replaced or removed since.
         """
         self._check(key)
-        connection = _shared(self._options)
+        connection = shared_connection(self._options)
         # Amazon's servers take both forms, Ceph's only the bare one, where a quoted tag never matches. Asking in the
         # other form after a 412 is safe: both name the same content, and the store still compares.
         quoted, bare = f'"{etag}"', etag
@@ -262,7 +232,7 @@ class S3Storage:
             raise BadInput(f"{printable(self.uri_of(key))}: the key has {length} bytes, S3 takes {S3_KEY_MAX_BYTES}")
 
     async def _run(self, request: "Callable[[S3Client], T]") -> T:
-        connection = _shared(self._options)
+        connection = shared_connection(self._options)
         try:
             answer = await connection.run(request)
         except ClientError as error:
@@ -277,7 +247,7 @@ class S3Storage:
         try:
             yield
         except (BotoCoreError, ClientError, ResponseParserError, EndpointNotAUrl) as error:
-            endpoint = _shared(self._options).endpoint
+            endpoint = shared_connection(self._options).endpoint
             raise translate(error, uri=self.uri_of(key), doing=doing, endpoint=endpoint) from error
 
     async def _repeating_broken_bodies(self, key: str, request: "Callable[[S3Client], T]", *, doing: str) -> T:
@@ -312,23 +282,24 @@ class S3Storage:
 
     def _page(self, prefix: str, token: str | None, client: "S3Client") -> Any:
         extra: dict[str, Any] = {} if token is None else {"ContinuationToken": token}
-        try:
-            return client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **extra)
-        except ResponseParserError as error:  # the XML ends too early
-            raise _BodyBrokenError from error
+        page = client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **extra)
+        if "IsTruncated" not in page:
+            # Botocore repeats a page whose XML breaks off, and takes one of which nothing arrived for an empty one.
+            raise _BodyBrokenError
+        return page
 
     def _head(self, key: str, client: "S3Client") -> Entry:
         try:
             answer: Any = client.head_object(Bucket=self._bucket, Key=self._prefix + key)
         except ClientError as error:
-            bucket_is_known = self._bucket in _shared(self._options).known_buckets
+            bucket_is_known = self._bucket in shared_connection(self._options).known_buckets
             if answer_code(error) not in {"400", "403", "404"} or (answer_code(error) == "404" and bucket_is_known):
                 raise
             # The answer to a HEAD has no body to name the cause: a missing bucket looks like a missing key, a wrong
             # secret like a missing permission. A GET has one; if it succeeds, its headers say the same.
             answer = client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             answer["Body"].close()
-        return Entry(key=key, size=answer["ContentLength"], modified=answer["LastModified"], etag=_etag(answer["ETag"]))
+        return _entry(key, size=answer["ContentLength"], modified=answer["LastModified"], etag=answer["ETag"])
 
     def _get(self, key: str, client: "S3Client") -> bytes:
         body = client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"]
@@ -354,113 +325,51 @@ class S3Storage:
         if isinstance(data, bytes):
             return self._put_in_one(key, data, extra, client)
         with open_for_upload(data, uri=self.uri_of(key)) as file:
-            if _size(file) < _MULTIPART.multipart_threshold:
+            if _size(file) < self._options.multipart_bytes:
                 return self._put_in_one(key, data, extra, client)
-            client.upload_fileobj(file, self._bucket, self._prefix + key, ExtraArgs=extra, Config=_MULTIPART)
+            upload_in_parts(client, file, self._bucket, self._prefix + key, extra=extra, options=self._options)
         # The transfer gives no ETag back. In between somebody may have replaced the object, then it is theirs.
         return self._head(key, client)
 
     def _put_in_one(self, key: str, data: bytes | Path, extra: dict[str, Any], client: "S3Client") -> Entry:
         with ExitStack() as stack:
-            body: BinaryIO = (
-                io.BytesIO(data)
-                if isinstance(data, bytes)
-                else stack.enter_context(open_for_upload(data, uri=self.uri_of(key)))
-            )
-            size = len(data) if isinstance(data, bytes) else _size(body)
+            body: bytes | BinaryIO
+            if isinstance(data, bytes):
+                body, size = data, len(data)
+            else:
+                body = stack.enter_context(open_for_upload(data, uri=self.uri_of(key)))
+                size = _size(body)
             answer = client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body, **extra)
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         if date is None:
             return self._head(key, client)
-        return Entry(key=key, size=size, modified=_http_date(date), etag=_etag(answer["ETag"]))
+        return _entry(key, size=size, modified=parsedate_to_datetime(date), etag=answer["ETag"])
 
     def _presigned_url(self, key: str, expires_seconds: int, client: "S3Client") -> str:
-        if _is_amazon(client) and self._bucket not in _shared(self._options).known_buckets:
-            # A signature holds for one region. Any request makes the client learn which is the bucket's.
-            try:
-                client.head_bucket(Bucket=self._bucket)
-            except ClientError as error:
-                if answer_status(error) == 404:  # noqa: PLR2004
-                    raise BucketNotFound(f"{printable(self.uri_of(key))}: there is no such bucket") from error
+        if is_amazon(client):
+            # A signature holds for one region, and S3 does not redirect who comes with one for another.
+            client = shared_connection(self._options).client_in(self._region(client))
         return client.generate_presigned_url(
             "get_object", Params={"Bucket": self._bucket, "Key": self._prefix + key}, ExpiresIn=expires_seconds
         )
 
-
-def close_clients() -> None:
-    """Close every shared client, once what its threads do is done; a storage that is used again opens a new one."""
-    with _connections_lock:
-        connections = list(_connections.values())
-        _connections.clear()
-    for connection in connections:
-        connection.close()
+    def _region(self, client: "S3Client") -> str:
+        regions = shared_connection(self._options).bucket_regions
+        if self._bucket not in regions:
+            answer: Any
+            try:
+                answer = client.head_bucket(Bucket=self._bucket)
+            except ClientError as error:
+                if answer_status(error) == 404:  # noqa: PLR2004
+                    raise BucketNotFound(f"s3://{self._bucket}: there is no such bucket") from error
+                answer = error.response  # 403 names the region, too
+            headers = answer["ResponseMetadata"]["HTTPHeaders"]
+            regions[self._bucket] = headers.get("x-amz-bucket-region", client.meta.region_name)
+        return regions[self._bucket]
 
 
 class _BodyBrokenError(Exception):
     """The request was answered, and its body did not arrive whole."""
-
-
-class _Connection:
-    """One client and its threads; boto3's clients may be used by many threads, and made by one at a time."""
-
-    def __init__(self, options: S3Options) -> None:
-        self.known_buckets: set[str] = set()
-        self.wants_bare_etags = False
-        self.endpoint = without_secrets(options.endpoint_url) if options.endpoint_url else "the store"
-        self._options = options
-        self._client: S3Client | None = None
-        self._making = threading.Lock()
-        self._pool = ThreadPoolExecutor(max_workers=options.threads, thread_name_prefix="s3")
-
-    async def run(self, request: "Callable[[S3Client], T]") -> T:
-        """Return what the request returns, called with the client in one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._call, request)
-
-    def close(self) -> None:
-        """Wait for the threads and close the client's connections."""
-        self._pool.shutdown(wait=True)
-        if self._client is not None:
-            self._client.close()
-
-    def _call(self, request: "Callable[[S3Client], T]") -> T:
-        with self._making:
-            if self._client is None:
-                # Some 100 ms of reading JSON, so it is done here in the thread, and once.
-                self._client = _make_client(self._options)
-                self.endpoint = without_secrets(self._client.meta.endpoint_url)
-            client = self._client
-        return request(client)
-
-
-_connections: dict[tuple[int, S3Options], _Connection] = {}
-_connections_lock = threading.Lock()
-
-
-def _shared(options: S3Options) -> _Connection:
-    # Neither threads nor sockets outlive a fork, so a child process makes its own.
-    key = (os.getpid(), options)
-    with _connections_lock:
-        if key not in _connections:
-            _connections[key] = _Connection(options)
-        return _connections[key]
-
-
-def _make_client(options: S3Options) -> "S3Client":
-    session = boto3.session.Session(profile_name=options.profile)
-    config = Config(
-        # Addressing is left at "auto": path style at an endpoint that was set, virtual hosts at Amazon's.
-        signature_version="s3v4",
-        connect_timeout=options.connect_timeout_seconds,
-        read_timeout=options.read_timeout_seconds,
-        retries={"mode": "standard", "total_max_attempts": options.attempts},
-        max_pool_connections=options.threads,
-        tcp_keepalive=True,
-    )
-    region = options.region or session.region_name or _DEFAULT_REGION
-    try:
-        return session.client("s3", region_name=region, endpoint_url=options.endpoint_url, config=config)
-    except ValueError as error:
-        raise EndpointNotAUrl from error
 
 
 def _read(body: Any) -> bytes:
@@ -475,18 +384,9 @@ def _is_missing(error: ClientError) -> bool:
     return answer_code(error) in {"404", "NoSuchKey"}
 
 
-def _is_amazon(client: "S3Client") -> bool:
-    host = urlsplit(client.meta.endpoint_url).hostname or ""
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
-
-
-def _etag(text: str) -> str:
-    # Without its quotes, so that it compares equal whichever answer it came with.
-    return text.strip('"')
-
-
-def _http_date(text: str) -> datetime:
-    return parsedate_to_datetime(text).astimezone(UTC)
+def _entry(key: str, *, size: int, modified: datetime, etag: str) -> Entry:
+    # The ETag without its quotes, so that it compares equal whichever answer it came with.
+    return Entry(key=key, size=size, modified=modified.astimezone(UTC), etag=etag.strip('"'))
 
 
 def _size(file: BinaryIO) -> int:

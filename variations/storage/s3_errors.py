@@ -7,7 +7,6 @@ lines, and carries whole URLs.
 from typing import Any
 
 from botocore import exceptions as boto
-from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from variations.errors import (
@@ -28,7 +27,6 @@ BROKEN_BODY = (
     boto.IncompleteReadError,
     boto.ReadTimeoutError,
     boto.FlexibleChecksumError,
-    ResponseParserError,  # an answer in XML that broke off: the page of a listing
     HTTPError,
 )
 """A body that broke off or arrived corrupt. Botocore repeats requests, but not once the body has begun."""

@@ -4,7 +4,6 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +20,8 @@ SECRET = os.environ.get("AWS_SECRET_ACCESS_KEY", "made-up-secret-of-the-tests")
 ACCESS_KEY = os.environ.get("AWS_ACCESS_KEY_ID", "MADEUPACCESSKEY")
 # A real store for the same suite: an endpoint here, its keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 REAL_ENDPOINT = os.environ.get("VARIATIONS_TEST_S3_ENDPOINT")
+
+LOST = 0  # the status of an answer that never comes: the connection is closed instead
 
 
 @dataclass(frozen=True)
@@ -43,39 +44,50 @@ class Answer:
     cut: int | None = None
 
 
-@contextmanager
-def serving(answer: Callable[[Request], Answer]) -> Iterator[str]:
-    """Serve HTTP on the loopback with a function, and give the address."""
+class Gateway:
+    """An HTTP server on the loopback that answers with whatever function it is given at the moment."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def __init__(self) -> None:
+        self.answer: Callable[[Request], Answer] = lambda _: Answer(500)
+        gateway = self
 
-        def handle_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            given = answer(Request(self.command, self.path, dict(self.headers), body))
-            self.send_response(given.status)
-            for name, value in ({"Content-Length": str(len(given.body))} | given.headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(given.body if given.cut is None else given.body[: given.cut])
-            self.close_connection = given.cut is not None
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # headers and body in one packet, or each answer waits 40 ms for an acknowledgement
 
-        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_any  # noqa: N815 - names given by http.server
+            def handle_any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                given = gateway.answer(Request(self.command, self.path, dict(self.headers), body))
+                self.close_connection = given.cut is not None or given.status == LOST
+                if given.status == LOST:
+                    return
+                self.send_response(given.status)
+                for name, value in ({"Content-Length": str(len(given.body))} | given.headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(given.body if given.cut is None else given.body[: given.cut])
 
-        def log_message(self, *_: Any) -> None:
-            pass
+            def handle_expect_100(self) -> bool:
+                going_on = super().handle_expect_100()
+                self.wfile.flush()
+                return going_on
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        close_clients()  # so that no handler waits for another request
-        server.shutdown()
-        thread.join()
-        server.server_close()
+            do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_any  # noqa: N815 - http.server's names
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
 
 def forward(endpoint: str, request: Request) -> Answer:
@@ -99,11 +111,13 @@ class Naps:
         self.seconds: list[float] = []
 
     async def __call__(self, seconds: float) -> None:
+        """Note the seconds."""
         self.seconds.append(seconds)
 
 
 @pytest.fixture(scope="session")
 def secrets_of_tests() -> tuple[str, str]:
+    """Give what no message may show."""
     return ACCESS_KEY, SECRET
 
 
@@ -125,12 +139,14 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def clients_closed() -> Iterator[None]:
+    """Leave no socket open."""
     yield
     close_clients()
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
+    """Serve an object store, or name the real one."""
     if REAL_ENDPOINT:
         yield REAL_ENDPOINT
         return
@@ -145,6 +161,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def bucket(s3_endpoint: str) -> str:
+    """Make a bucket for all tests; each has its own prefix in it."""
     name = f"variations-{uuid.uuid4().hex[:12]}"
     client = boto3.client(
         "s3",
@@ -158,20 +175,31 @@ def bucket(s3_endpoint: str) -> str:
     return name
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def s3_options(s3_endpoint: str) -> S3Options:
+    """Reach the store; the same for all tests, so that they share a client."""
     return S3Options(endpoint_url=s3_endpoint)
 
 
-@pytest.fixture
-def truncating(s3_endpoint: str) -> Callable[..., AbstractContextManager[str]]:
-    """Serve a store that breaks off the bodies of the first GETs."""
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[Gateway]:
+    """Serve one gateway for all tests, so that they share a client, too."""
+    made = Gateway()
+    yield made
+    close_clients()
+    made.close()
 
-    @contextmanager
-    def serve(*, times: int, cut: int, corrupt: bool = False) -> Iterator[str]:
+
+@pytest.fixture
+def truncating(s3_endpoint: str, gateway: Gateway) -> Callable[..., str]:
+    """Let the gateway pass everything on to the store, and break off or corrupt the bodies of the first GETs."""
+
+    def serve(*, times: int, cut: int = 0, corrupt: bool = False, seen: list[Request] | None = None) -> str:
         left = [times]
 
         def answer(request: Request) -> Answer:
+            if seen is not None:
+                seen.append(request)
             given = forward(s3_endpoint, request)
             if request.method == "GET" and left[0] > 0:
                 left[0] -= 1
@@ -181,18 +209,17 @@ def truncating(s3_endpoint: str) -> Callable[..., AbstractContextManager[str]]:
                     given.cut = cut
             return given
 
-        with serving(answer) as endpoint:
-            yield endpoint
+        gateway.answer = answer
+        return gateway.endpoint
 
     return serve
 
 
 @pytest.fixture
-def answering() -> Callable[..., AbstractContextManager[str]]:
-    """Serve one answer, or one after the other, the last for good; a HEAD gets the status alone."""
+def answering(gateway: Gateway) -> Callable[..., str]:
+    """Let the gateway give one answer, or one after the other, the last for good."""
 
-    @contextmanager
-    def serve(*answers: tuple[int, str], seen: list[Request] | None = None) -> Iterator[str]:
+    def serve(*answers: tuple[int, str], seen: list[Request] | None = None) -> str:
         left = list(answers)
 
         def answer(request: Request) -> Answer:
@@ -207,24 +234,71 @@ def answering() -> Callable[..., AbstractContextManager[str]]:
             )
             return Answer(status, text.encode(), {"ETag": '"etag"', "Content-Type": "application/xml"})
 
-        with serving(answer) as endpoint:
-            yield endpoint
+        gateway.answer = answer
+        return gateway.endpoint
+
+    return serve
+
+
+@pytest.fixture
+def losing(s3_endpoint: str, gateway: Gateway) -> Callable[..., str]:
+    """Let the gateway pass everything on to the store, and lose the answers to the first requests of a method."""
+
+    def serve(*, method: str, times: int) -> str:
+        left = [times]
+
+        def answer(request: Request) -> Answer:
+            given = forward(s3_endpoint, request)
+            if request.method == method and left[0] > 0:
+                left[0] -= 1
+                given.status = LOST
+            return given
+
+        gateway.answer = answer
+        return gateway.endpoint
+
+    return serve
+
+
+@pytest.fixture
+def pairing(gateway: Gateway) -> Callable[[], tuple[str, list[int]]]:
+    """Let the gateway answer requests in pairs only, and note how many are under way at once."""
+
+    def serve() -> tuple[str, list[int]]:
+        pair = threading.Barrier(2, timeout=10)
+        lock = threading.Lock()
+        under_way, noted = [0], []
+
+        def answer(_: Request) -> Answer:
+            with lock:
+                under_way[0] += 1
+                noted.append(under_way[0])
+            pair.wait()
+            with lock:
+                under_way[0] -= 1
+            return Answer(200, headers={"ETag": '"etag"'})
+
+        gateway.answer = answer
+        return gateway.endpoint, noted
 
     return serve
 
 
 @pytest.fixture
 def naps() -> Naps:
+    """Give a sleep that takes no time."""
     return Naps()
 
 
 @pytest.fixture
 def s3_storage(bucket: str, s3_options: S3Options, naps: Naps) -> Storage:
+    """Give an empty prefix of the bucket."""
     return open_storage(f"s3://{bucket}/{uuid.uuid4().hex}", s3=s3_options, sleep=naps)
 
 
 @pytest.fixture
 def local_storage(tmp_path: Path) -> Storage:
+    """Give an empty folder."""
     root = tmp_path / "root"
     root.mkdir()
     return open_storage(str(root))
@@ -232,6 +306,7 @@ def local_storage(tmp_path: Path) -> Storage:
 
 @pytest.fixture(params=["local", "s3"])
 def storage(request: pytest.FixtureRequest) -> Storage:
+    """Give each backend in turn."""
     return request.getfixturevalue(f"{request.param}_storage")
 
 

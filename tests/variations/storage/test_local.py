@@ -16,7 +16,13 @@ from variations.storage import Storage, open_storage
 needs_rights = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the names of what lies in a folder."""
+    return [path.name for path in folder.iterdir()]
+
+
 async def keys_of(storage: Storage, prefix: str = "") -> list[str]:
+    """Return all keys of a listing."""
     return [entry.key async for entry in storage.list(prefix)]
 
 
@@ -84,7 +90,7 @@ async def test_a_name_that_no_object_can_have_here_is_refused(local_storage: Sto
 async def test_what_a_killed_writer_left_is_not_listed(local_storage: Storage, tmp_path: Path) -> None:
     """A temporary file is no object, and a finished put leaves none."""
     await local_storage.put("a", b"1")
-    assert [path.name for path in (tmp_path / "root").iterdir()] == ["a"]
+    assert names_in(tmp_path / "root") == ["a"]
     (tmp_path / "root" / ".variations-0123456789abcdef.tmp").write_bytes(b"half")
     assert await keys_of(local_storage) == ["a"]
 
@@ -105,7 +111,7 @@ async def test_a_name_that_is_not_utf8_is_left_out_with_a_warning(
     local_storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One file with a broken name does not stop a listing."""
-    Path(os.fsdecode(os.fsencode(tmp_path / "root") + b"/\xff.png")).write_bytes(b"")
+    (tmp_path / "root" / os.fsdecode(b"\xff.png")).write_bytes(b"")
     await local_storage.put("a", b"")
     with caplog.at_level(logging.WARNING):
         assert await keys_of(local_storage) == ["a"]

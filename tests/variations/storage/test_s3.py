@@ -4,8 +4,7 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,11 @@ from variations.errors import (
     StorageUnavailable,
 )
 from variations.storage import S3Options, Storage, close_clients, open_storage
+from variations.storage.s3_client import shared_connection
 
 REAL_ENDPOINT = os.environ.get("VARIATIONS_TEST_S3_ENDPOINT")
-moto_only = pytest.mark.skipif(REAL_ENDPOINT is not None, reason="looks into the store's memory")
 
-Serve = Callable[..., AbstractContextManager[str]]
+Serve = Callable[..., str]
 
 
 def at(endpoint: str, *, attempts: int = 1, threads: int = 16) -> S3Options:
@@ -43,22 +42,32 @@ def at(endpoint: str, *, attempts: int = 1, threads: int = 16) -> S3Options:
     )
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the names of what lies in a folder."""
+    return [path.name for path in folder.iterdir()]
+
+
 async def keys_of(storage: Storage, prefix: str = "") -> list[str]:
+    """Return all keys of a listing."""
     return [entry.key async for entry in storage.list(prefix)]
 
 
-@pytest.fixture
-async def many(bucket: str, s3_options: S3Options) -> AsyncIterator[tuple[Storage, list[str]]]:
+@pytest.fixture(scope="module")
+def many(bucket: str, s3_options: S3Options) -> tuple[Storage, list[str]]:
     """Give a prefix with 2,500 objects."""
     storage = open_storage(f"s3://{bucket}/{uuid.uuid4().hex}", s3=s3_options)
     keys = [f"{number % 7}/{number:05} ü+.png" for number in range(2500)]
-    if REAL_ENDPOINT:
+
+    async def put_all() -> None:
         await asyncio.gather(*(storage.put(key, b"") for key in keys))
-    else:
+
+    if REAL_ENDPOINT:
+        asyncio.run(put_all())
+    else:  # into its memory, for 2,500 requests take a while
         backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
         for key in keys:
             backend.put_object(bucket, storage.uri_of(key).removeprefix(f"s3://{bucket}/"), b"")
-    yield storage, sorted(keys)
+    return storage, sorted(keys)
 
 
 async def test_a_listing_goes_over_its_pages(many: tuple[Storage, list[str]]) -> None:
@@ -69,29 +78,13 @@ async def test_a_listing_goes_over_its_pages(many: tuple[Storage, list[str]]) ->
 
 
 async def test_a_listing_that_is_left_early_asks_for_no_more_pages(
-    many: tuple[Storage, list[str]], answering_first_page: Callable[[], int]
+    many: tuple[Storage, list[str]], truncating: Serve
 ) -> None:
     """The first key costs one request."""
-    storage, keys = many
-    listing = storage.list()
-    assert (await anext(listing)).key == keys[0]
-    assert answering_first_page() == 1
-
-
-@pytest.fixture
-def answering_first_page(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Count the requests for pages, as botocore's own log tells them."""
-    import botocore.client
-
-    seen: list[str] = []
-    original = botocore.client.BaseClient._make_api_call
-
-    def counting(self: Any, operation: str, parameters: Any) -> Any:
-        seen.append(operation)
-        return original(self, operation, parameters)
-
-    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", counting)
-    return lambda: seen.count("ListObjectsV2")
+    seen: list[Any] = []
+    storage = open_storage(many[0].uri, s3=at(truncating(times=0, seen=seen)))
+    assert (await anext(storage.list())).key == many[1][0]
+    assert len(seen) == 1
 
 
 async def test_the_markers_of_folders_are_not_listed(s3_storage: Storage, bucket: str, s3_options: S3Options) -> None:
@@ -127,17 +120,17 @@ async def test_a_metadata_name_that_is_no_header_is_bad_input(s3_storage: Storag
         await s3_storage.put("a", b"", metadata={"Größe": "1"})
 
 
-async def test_a_large_file_goes_up_in_parts(s3_storage: Storage, tmp_path: Path) -> None:
-    """Above 64 MiB the file is stored whole, and its entry is the store's."""
+async def test_a_large_file_goes_up_in_parts(s3_storage: Storage, s3_endpoint: str, tmp_path: Path) -> None:
+    """Above the threshold the file is stored whole, and its entry is the store's."""
     source = tmp_path / "large"
-    with source.open("wb") as file:
-        for number in range(65):
-            file.write(bytes([number]) * (1 << 20))
-    put = await s3_storage.put("large", source, content_type="image/png", metadata={"a": "b"})
-    assert put.size == 65 << 20
-    assert "-" in put.etag  # the ETag of an upload in parts
-    await s3_storage.get_to_file("large", tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == source.read_bytes()
+    content = os.urandom(6 << 20)
+    source.write_bytes(content)
+    options = S3Options(endpoint_url=s3_endpoint, multipart_bytes=5 << 20)
+    put = await open_storage(s3_storage.uri, s3=options).put("large", source, content_type="image/png")
+    assert put.size == 6 << 20
+    assert put.etag.endswith("-2")  # the ETag of an upload in two parts
+    assert put == await s3_storage.head("large")
+    assert await s3_storage.get("large") == content
 
 
 @pytest.mark.parametrize("key", ["a.png", "b c+d%20/ü?#&.png"])
@@ -166,12 +159,20 @@ async def test_a_presigned_url_needs_no_request(bucket: str) -> None:
     assert url.startswith(f"http://127.0.0.1:9/{bucket}/a?")
 
 
+async def test_a_url_at_amazon_names_the_region_of_its_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is signed for the host of the region, since a signature does not follow a redirection."""
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    client = shared_connection(S3Options()).client_in("eu-central-1")
+    url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "k"})
+    assert url.startswith("https://bucket.s3.eu-central-1.amazonaws.com/k?")
+    assert "%2Feu-central-1%2Fs3%2F" in url
+
+
 async def test_the_address_comes_from_the_environment_too(
     bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With AWS_ENDPOINT_URL set, and no region anywhere, a look-alike works with no option at all."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    close_clients()
     storage = open_storage(f"s3://{bucket}/{uuid.uuid4().hex}")
     await storage.put("a", b"1")
     assert await storage.get("a") == b"1"
@@ -185,23 +186,24 @@ async def test_a_body_that_breaks_off_is_fetched_again(
     """After one or two broken bodies get and get_to_file have the whole object, with a wait before each further try."""
     content = os.urandom(3_000_000)
     await s3_storage.put("a", content)
-    with truncating(times=times, cut=1_500_000) as endpoint:
-        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
-        assert await storage.get("a") == content
+    endpoint = truncating(times=times, cut=1_500_000)
+    storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
+    assert await storage.get("a") == content
     assert naps.seconds == [0.5, 1.0][:times]
-    with truncating(times=times, cut=1_500_000) as endpoint:
-        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
-        await storage.get_to_file("a", tmp_path / "out")
+    endpoint = truncating(times=times, cut=1_500_000)
+    storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
+    await storage.get_to_file("a", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == content
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert names_in(tmp_path) == ["out"]
 
 
+@pytest.mark.skipif(REAL_ENDPOINT is not None, reason="not every store keeps the checksum")
 async def test_a_body_that_arrives_corrupt_is_fetched_again(s3_storage: Storage, truncating: Serve, naps: Any) -> None:
     """The checksum that was stored with the object tells."""
     await s3_storage.put("a", b"content")
-    with truncating(times=1, cut=0, corrupt=True) as endpoint:
-        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
-        assert await storage.get("a") == b"content"
+    endpoint = truncating(times=1, cut=0, corrupt=True)
+    storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
+    assert await storage.get("a") == b"content"
     assert len(naps.seconds) == 1
 
 
@@ -211,30 +213,31 @@ async def test_a_body_that_always_breaks_off_is_unavailable(
     """After three tries it is one line with the URI, and the target file as it was."""
     await s3_storage.put("a", b"x" * 1000)
     (tmp_path / "out").write_bytes(b"before")
-    with truncating(times=99, cut=500) as endpoint:
-        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
-        for call in (storage.get("a"), storage.get_to_file("a", tmp_path / "out")):
-            with pytest.raises(StorageUnavailable, match="3 times") as caught:
-                await call
-            assert s3_storage.uri_of("a") in str(caught.value)
+    endpoint = truncating(times=99, cut=500)
+    storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
+    for call in (storage.get("a"), storage.get_to_file("a", tmp_path / "out")):
+        with pytest.raises(StorageUnavailable, match="3 times") as caught:
+            await call
+        assert s3_storage.uri_of("a") in str(caught.value)
     assert (tmp_path / "out").read_bytes() == b"before"
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert names_in(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("cut", [0, 300])
 async def test_a_page_of_a_listing_that_breaks_off_is_fetched_again(
-    s3_storage: Storage, truncating: Serve, naps: Any
+    s3_storage: Storage, truncating: Serve, naps: Any, cut: int
 ) -> None:
-    """A listing is whole, or fails."""
+    """A listing is whole, or fails: of a page that never arrives nothing is taken for an empty one."""
     for key in ("a", "b", "c"):
         await s3_storage.put(key, b"")
-    with truncating(times=1, cut=300) as endpoint:
-        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
-        assert await keys_of(storage) == ["a", "b", "c"]
-    with truncating(times=99, cut=300) as endpoint:
-        storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
-        with pytest.raises(StorageUnavailable) as caught:
-            await keys_of(storage)
-        assert s3_storage.uri in str(caught.value)
+    endpoint = truncating(times=1, cut=cut)
+    storage = open_storage(s3_storage.uri, s3=at(endpoint, attempts=2), sleep=naps)
+    assert await keys_of(storage) == ["a", "b", "c"]
+    endpoint = truncating(times=99, cut=cut)
+    storage = open_storage(s3_storage.uri, s3=at(endpoint), sleep=naps)
+    with pytest.raises(StorageUnavailable) as caught:
+        await keys_of(storage)
+    assert s3_storage.uri in str(caught.value)
 
 
 async def test_a_missing_bucket_is_named(s3_options: S3Options, tmp_path: Path) -> None:
@@ -288,26 +291,26 @@ async def test_every_refusal_is_one_line_with_the_uri(
     answering: Serve, secrets_of_tests: tuple[str, str], status: int, code: str, error: type[Exception]
 ) -> None:
     """Whatever the method, the same error, and no text of the answer, let alone a key, in it."""
-    with answering((status, code)) as endpoint:
-        storage = open_storage("s3://bucket/prefix", s3=at(endpoint))
-        for call in CALLS:
-            with pytest.raises(error) as caught:
-                await call(storage)
-            message = str(caught.value)
-            assert message.startswith("s3://bucket/prefix/: " if call is keys_of else "s3://bucket/prefix/k: ")
-            assert "\n" not in message
-            assert "line one" not in message
-            assert not any(secret in message for secret in secrets_of_tests)
+    endpoint = answering((status, code))
+    storage = open_storage("s3://bucket/prefix", s3=at(endpoint))
+    for call in CALLS:
+        with pytest.raises(error) as caught:
+            await call(storage)
+        message = str(caught.value)
+        assert message.startswith("s3://bucket/prefix/: " if call is keys_of else "s3://bucket/prefix/k: ")
+        assert "\n" not in message
+        assert "line one" not in message
+        assert not any(secret in message for secret in secrets_of_tests)
 
 
 async def test_access_denied_says_that_the_object_may_be_missing(answering: Serve) -> None:
     """Without the right to list, S3 answers 403 for an object that is not there."""
-    with answering((403, "AccessDenied")) as endpoint:
-        storage = open_storage("s3://bucket", s3=at(endpoint))
-        with pytest.raises(AccessDenied, match=r"s3:GetObject.*s3:ListBucket.*missing object"):
-            await storage.get("k")
-        with pytest.raises(AccessDenied, match="s3:PutObject"):
-            await storage.put("k", b"")
+    endpoint = answering((403, "AccessDenied"))
+    storage = open_storage("s3://bucket", s3=at(endpoint))
+    with pytest.raises(AccessDenied, match=r"s3:GetObject.*s3:ListBucket.*missing object"):
+        await storage.get("k")
+    with pytest.raises(AccessDenied, match="s3:PutObject"):
+        await storage.put("k", b"")
 
 
 @pytest.mark.parametrize(
@@ -326,14 +329,13 @@ async def test_credentials_that_are_not_there_are_named(
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    close_clients()
-    storage = open_storage("s3://bucket/prefix", s3=at("http://127.0.0.1:9"))
+    # A client keeps the credentials that it was made with, so this one is new.
+    storage = open_storage("s3://bucket/prefix", s3=at(f"http://127.0.0.1:{1 + len(environment)}", threads=len(text)))
     for call in [*CALLS, lambda storage: storage.presigned_url("k", expires_seconds=60)]:
         with pytest.raises(CredentialsRefused, match=text) as caught:
             await call(storage)
         assert "s3://bucket/prefix" in str(caught.value)
         assert "\n" not in str(caught.value)
-    close_clients()
 
 
 async def test_an_endpoint_where_nobody_listens_is_unavailable() -> None:
@@ -357,7 +359,6 @@ async def test_an_endpoint_that_never_answers_is_unavailable() -> None:
         )
         with pytest.raises(StorageUnavailable, match="ReadTimeoutError"):
             await open_storage("s3://bucket", s3=options).get("k")
-        close_clients()
 
 
 async def test_an_endpoint_that_is_no_url_is_bad_input() -> None:
@@ -369,55 +370,75 @@ async def test_an_endpoint_that_is_no_url_is_bad_input() -> None:
 async def test_a_conflict_is_tried_again(answering: Serve, naps: Any) -> None:
     """409 says that another write is under way: only the next answer tells who won."""
     conflict = (409, "ConditionalRequestConflict")
-    with answering(conflict, conflict, (412, "PreconditionFailed")) as endpoint:
-        assert await open_storage("s3://b-1", s3=at(endpoint), sleep=naps).put_if_absent("k", b"") is None
+    endpoint = answering(conflict, conflict, (412, "PreconditionFailed"))
+    assert await open_storage("s3://b-1", s3=at(endpoint), sleep=naps).put_if_absent("k", b"") is None
     assert naps.seconds == [0.5, 1.0]
-    with answering(conflict, (200, "")) as endpoint:
-        assert await open_storage("s3://b-1", s3=at(endpoint), sleep=naps).put_if_absent("k", b"") is not None
-    with answering(conflict) as endpoint, pytest.raises(StorageUnavailable, match="s3://b-1/k"):
+    endpoint = answering(conflict, (200, ""))
+    assert await open_storage("s3://b-1", s3=at(endpoint), sleep=naps).put_if_absent("k", b"") is not None
+    endpoint = answering(conflict)
+    with pytest.raises(StorageUnavailable, match="s3://b-1/k"):
         await open_storage("s3://b-1", s3=at(endpoint), sleep=naps).put_if_absent("k", b"")
 
 
 async def test_a_store_that_wants_its_etags_bare_gets_them(answering: Serve) -> None:
     """The quoted form is tried once, and after a success with the bare one that is sent first."""
     seen: list[Any] = []
-    with answering((412, "PreconditionFailed"), (200, ""), seen=seen) as endpoint:
-        storage = open_storage("s3://bucket", s3=at(endpoint))
-        await storage.replace("k", b"", etag="abc")
-        await storage.replace("k", b"", etag="abc")
+    endpoint = answering((412, "PreconditionFailed"), (200, ""), seen=seen)
+    storage = open_storage("s3://bucket", s3=at(endpoint, threads=3))
+    await storage.replace("k", b"", etag="abc")
+    await storage.replace("k", b"", etag="abc")
     assert [request.headers["If-Match"] for request in seen] == ['"abc"', "abc", "abc"]
 
 
 async def test_an_object_that_was_removed_is_not_replaced(answering: Serve) -> None:
     """Amazon's servers answer a condition on a missing object with 404."""
-    with answering((404, "NoSuchKey")) as endpoint, pytest.raises(PreconditionFailed):
+    endpoint = answering((404, "NoSuchKey"))
+    with pytest.raises(PreconditionFailed):
         await open_storage("s3://bucket", s3=at(endpoint)).replace("k", b"", etag="abc")
-    with answering((404, "NoSuchBucket")) as endpoint, pytest.raises(BucketNotFound):
+    endpoint = answering((404, "NoSuchBucket"))
+    with pytest.raises(BucketNotFound):
         await open_storage("s3://bucket", s3=at(endpoint)).replace("k", b"", etag="abc")
 
 
 async def test_a_missing_object_costs_one_request_once_the_bucket_is_known(answering: Serve) -> None:
     """The first 404 of a HEAD is explained by a GET, later ones are taken as they are."""
     seen: list[Any] = []
-    with answering((404, "NoSuchKey"), seen=seen) as endpoint:
-        storage = open_storage("s3://bucket", s3=at(endpoint))
-        assert await storage.head("a") is None
-        assert await storage.head("b") is None
-        assert [request.method for request in seen] == ["HEAD", "GET", "HEAD"]
-        with pytest.raises(ObjectNotFound):
-            await storage.get("a")
+    endpoint = answering((404, "NoSuchKey"), seen=seen)
+    storage = open_storage("s3://bucket-of-its-own", s3=at(endpoint))
+    assert await storage.head("a") is None
+    assert await storage.head("b") is None
+    assert [request.method for request in seen] == ["HEAD", "GET", "HEAD"]
+    with pytest.raises(ObjectNotFound):
+        await storage.get("a")
 
 
 async def test_a_slow_answer_is_repeated_by_the_client(answering: Serve) -> None:
     """SlowDown is repeated as often as the options say, without being seen."""
     seen: list[Any] = []
-    with answering((503, "SlowDown"), (200, ""), seen=seen) as endpoint:
-        await open_storage("s3://bucket", s3=at(endpoint, attempts=2)).put("k", b"1")
+    endpoint = answering((503, "SlowDown"), (200, ""), seen=seen)
+    await open_storage("s3://bucket", s3=at(endpoint, attempts=2)).put("k", b"1")
     assert len(seen) == 2
 
 
-async def test_no_more_requests_are_under_way_than_threads(answering: Serve) -> None:
-    """Calls above the number of threads wait their turn, whichever storage they come from."""
-    with answering((200, "")) as endpoint:
-        storages = [open_storage(f"s3://bucket/{number}", s3=at(endpoint, threads=2)) for number in range(20)]
-        await asyncio.gather(*(storage.put("k", b"") for storage in storages))
+async def test_as_many_requests_are_under_way_as_threads(
+    pairing: Callable[[], tuple[str, list[int]]],
+) -> None:
+    """Two threads carry two requests at a time, and no more, whichever storage they come from."""
+    endpoint, under_way = pairing()
+    storages = [open_storage(f"s3://bucket/{number}", s3=at(endpoint, threads=2)) for number in range(20)]
+    await asyncio.gather(*(storage.put("k", b"") for storage in storages))
+    assert len(under_way) == 20
+    assert max(under_way) == 2
+
+
+async def test_the_first_may_be_oneself(s3_storage: Storage, losing: Serve) -> None:
+    """A conditional PUT whose answer was lost is sent again and finds its own object: only reading it tells."""
+    storage = open_storage(s3_storage.uri, s3=at(losing(method="PUT", times=1), attempts=2))
+    assert await storage.put_if_absent("k", b"written by me") is None
+    assert await storage.get("k") == b"written by me"
+    storage = open_storage(s3_storage.uri, s3=at(losing(method="PUT", times=0), attempts=2))
+    before = await storage.replace("r", b"before", etag=(await s3_storage.put("r", b"")).etag)
+    losing(method="PUT", times=1)
+    with pytest.raises(PreconditionFailed):
+        await storage.replace("r", b"written by me", etag=before.etag)
+    assert await storage.get("r") == b"written by me"

@@ -1,0 +1,234 @@
+"""Settings: from the environment, then from a TOML profile; read once by the flow and passed down.
+
+An environment variable is a setting's name in capitals: `VARIATIONS_` before all but the vendor's own (`SEGMIND_…`).
+In `variations.toml` (or the file that `VARIATIONS_CONFIG` names) the same names stand in small letters without that
+prefix, for every profile at the top and for one under `[profiles.NAME]`.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from config import options
+from variations import parameters
+from variations.api.client import Endpoint
+from variations.engine.limits import Limits
+from variations.errors import SettingsError
+from variations.parameters import PARAMETER_NAMES, Parameters
+from variations.plan import Recipe
+
+PREFIX: Final = "VARIATIONS_"
+VENDOR_PREFIX: Final = "SEGMIND_"
+DEFAULT_FILE: Final = "variations.toml"
+# Not settings themselves: they say where settings are.
+_POINTERS: Final = {"VARIATIONS_CONFIG", "VARIATIONS_PROFILE"}
+
+
+_toml: ContextVar[dict[str, Any]] = ContextVar("toml", default={})  # noqa: B039 - nobody writes to it
+
+
+def _comma_separated(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `load_settings` reads it, with clearer errors."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
+
+    segmind_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias="SEGMIND_API_KEY", description="Key of the API, `SG_` and 16 hex digits."
+    )
+    segmind_base_url: str = Field(
+        "https://api.segmind.com", validation_alias="SEGMIND_BASE_URL", description="Root of the API."
+    )
+    segmind_history_url: str = Field(
+        "https://api.spotprod.segmind.com/inference-request/request-history",
+        validation_alias="SEGMIND_HISTORY_URL",
+        description="The account's request history.",
+    )
+    segmind_upload_url: str = Field(
+        "https://workflows-api.segmind.com/upload-asset",
+        validation_alias="SEGMIND_UPLOAD_URL",
+        description="Where local source images are uploaded.",
+    )
+
+    variations_per_source: options.VariationsPerSource = 1
+    retry: options.Retry = "none"
+    seed: options.FirstSeed = 0
+    aspect_ratio: parameters.AspectRatio = "1:1"
+    guidance: parameters.Guidance = 3.0
+    megapixels: parameters.Megapixels = "1"
+    num_inference_steps: parameters.NumInferenceSteps = 28
+    num_outputs: parameters.NumOutputs = 1
+    output_format: parameters.OutputFormat = "jpg"
+    output_quality: parameters.OutputQuality = 80
+    disable_safety_checker: parameters.DisableSafetyChecker = False
+    uri_column: options.UriColumn = ""
+    id_column: options.IdColumn = ""
+    max_in_flight: options.MaxInFlight = 16
+    requests_per_minute: options.RequestsPerMinute = 60.0
+    poll_interval_seconds: options.PollIntervalSeconds = 4.0
+    deadline_seconds: options.DeadlineSeconds = 600.0
+
+    requests_counted: Literal["all", "submit"] = Field(
+        "all", description="Which calls count against the request limit: all of them, or submits alone."
+    )
+    max_images_in_memory: int = Field(16, ge=1, le=1000, description="Images fetched and not yet stored, at once.")
+    presign_seconds: int = Field(
+        6 * 3600, ge=60, le=7 * 86400, description="Life of the presigned URL of a source in S3."
+    )
+    price_usd: float = Field(0.031, ge=0, description="Price of an image, where the API does not report it.")
+    output_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        (), description="Hosts that outputs may be fetched from besides the API's own, separated by commas."
+    )
+
+    @field_validator("segmind_base_url", "segmind_history_url", "segmind_upload_url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("is no http(s) URL")
+        if parts.username or parts.password:
+            raise ValueError("carries a user name or password; the key has a setting of its own")
+        return value.rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the TOML file that `load_settings` read behind the environment."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_toml.get())
+
+    def endpoint(self) -> Endpoint:
+        """Return the API and its key.
+
+        Raises:
+            SettingsError: there is no key.
+        """
+        key = self.segmind_api_key.get_secret_value()
+        if not key:
+            raise SettingsError("no API key: set SEGMIND_API_KEY (or segmind_api_key in variations.toml)")
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise SettingsError("SEGMIND_API_KEY holds a character that no key has; look for a blank or a line's end")
+        return Endpoint(key, self.segmind_base_url, self.segmind_history_url, self.segmind_upload_url)
+
+    def limits(self) -> Limits:
+        """Return how hard to go."""
+        return Limits(
+            max_in_flight=self.max_in_flight,
+            requests_per_minute=self.requests_per_minute,
+            count_all_requests=self.requests_counted == "all",
+            poll_interval_seconds=self.poll_interval_seconds,
+            deadline_seconds=self.deadline_seconds,
+            max_images_in_memory=self.max_images_in_memory,
+            presign_seconds=self.presign_seconds,
+            price_usd=self.price_usd,
+            output_hosts=self.output_hosts,
+        )
+
+    def recipe(self) -> Recipe:
+        """Return what is wanted of every source."""
+        names = [name for name in PARAMETER_NAMES if name != "seed"]
+        return Recipe(
+            parameters=Parameters(**{name: getattr(self, name) for name in names}),
+            variations_per_source=self.variations_per_source,
+            seed=self.seed or None,
+            retry_failed=self.retry == "failed",
+        )
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return name.upper() if name.startswith(VENDOR_PREFIX.lower()) else PREFIX + name.upper()
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None, *, profile: str | None = None) -> Settings:
+    """Read the settings: `overrides` win over the environment, and that over the TOML profile.
+
+    Raises:
+        SettingsError: a setting is unknown (with the nearest known name), out of bounds, or of the wrong type; or the
+            file or the profile is not there.
+    """
+    _refuse_unknown_variables(os.environ)
+    overrides = overrides or {}
+    token = _toml.set(_from_toml(profile or os.environ.get("VARIATIONS_PROFILE"), os.environ.get("VARIATIONS_CONFIG")))
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        raise SettingsError("; ".join(_explained(problem, overrides) for problem in problems)) from None
+    finally:
+        _toml.reset(token)
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    known = {variable_of(name) for name in Settings.model_fields} | _POINTERS
+    for variable in environ:
+        if variable.startswith((PREFIX, VENDOR_PREFIX)) and variable not in known:
+            raise SettingsError(f"unknown setting {variable} in the environment{_nearest(variable, known)}")
+
+
+def _from_toml(profile: str | None, named: str | None) -> dict[str, Any]:
+    path = Path(named or DEFAULT_FILE)
+    if not path.is_file():
+        if named or profile:
+            reason = "named by VARIATIONS_CONFIG" if named else f"with the profile {profile!r}"
+            raise SettingsError(f"there is no file {path} {reason}")
+        return {}
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is no TOML: {error}") from error
+    profiles = content.pop("profiles", {})
+    if not isinstance(profiles, dict) or not all(isinstance(table, dict) for table in profiles.values()):
+        raise SettingsError(f"{path}: a profile is a table, [profiles.NAME]")
+    if profile is not None and profile not in profiles:
+        raise SettingsError(f"{path} has no profile {profile!r}{_nearest(profile, profiles)}")
+    for table, where in ((content, ""), *((profiles[name], f" in [profiles.{name}]") for name in profiles)):
+        for name in table:
+            if name not in Settings.model_fields:
+                raise SettingsError(f"unknown setting {name!r}{where} of {path}{_nearest(name, Settings.model_fields)}")
+    return {**content, **(profiles[profile] if profile else {})}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known are {', '.join(known)}" if known else ""
+
+
+def _explained(problem: ErrorDetails, overrides: Mapping[str, Any]) -> str:
+    location = str(problem["loc"][0])
+    name = next((name for name in Settings.model_fields if location in {name, variable_of(name)}), location)
+    if name not in Settings.model_fields:
+        return f"unknown setting {name!r}{_nearest(name, Settings.model_fields)}"
+    label = name if name in overrides or not os.environ.get(variable_of(name)) else variable_of(name)
+    shown = "" if name == "segmind_api_key" else f" is {problem['input']!r}:"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{label}{shown} {message[0].lower()}{message[1:]}"

@@ -1,0 +1,79 @@
+"""The main flow: check, plan, make shard by shard, publish."""
+
+import asyncio
+import math
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from config import load_settings, options
+from tasks import check_key, make_plan, make_shard, publish
+from tasks.progress import logged_progress
+from variations import parameters
+from variations.engine.progress import watched
+from variations.engine.stopping import stop_on_signals
+from variations.run import Job, open_run
+
+
+@flow(name="augment", persist_result=False)
+async def augment(  # noqa: PLR0917 - the fields of the form, in their order
+    source: Annotated[
+        str, Field(min_length=1, description="Manifest or prefix of images: s3://…, file://… or a path.")
+    ],
+    destination: Annotated[
+        str, Field(min_length=1, description="Where the dataset grows: s3://bucket/prefix or a folder.")
+    ],
+    variations_per_source: options.VariationsPerSource = 1,
+    retry: options.Retry = "none",
+    seed: options.FirstSeed = 0,
+    aspect_ratio: parameters.AspectRatio = "1:1",
+    guidance: parameters.Guidance = 3.0,
+    megapixels: parameters.Megapixels = "1",
+    num_inference_steps: parameters.NumInferenceSteps = 28,
+    num_outputs: parameters.NumOutputs = 1,
+    output_format: parameters.OutputFormat = "jpg",
+    output_quality: parameters.OutputQuality = 80,
+    disable_safety_checker: parameters.DisableSafetyChecker = False,
+    uri_column: options.UriColumn = "",
+    id_column: options.IdColumn = "",
+    max_in_flight: options.MaxInFlight = 16,
+    requests_per_minute: options.RequestsPerMinute = 60.0,
+    poll_interval_seconds: options.PollIntervalSeconds = 4.0,
+    deadline_seconds: options.DeadlineSeconds = 600.0,
+    profile: Annotated[
+        str, Field(description="Profile of variations.toml on the machine that runs; empty: none.")
+    ] = "",
+) -> dict[str, Any]:
+    """Turn a manifest of source images into a dataset of their variations. Returns the receipt.
+
+    What is asked for here is what runs; hosts, key, price and the like are settings of the machine that runs it. A
+    second run over the same destination makes only what is missing.
+
+    Raises:
+        SettingsError, ManifestError: what was given cannot be used; nothing was paid.
+        RunStopped: it ended before it was done; what it made is published, and its receipt says how to go on.
+    """
+    # Every parameter but these three is a setting of the same name.
+    asked = {name: value for name, value in locals().items() if name not in {"source", "destination", "profile"}}
+    settings = load_settings(asked, profile=profile or None)
+    job = Job(source, destination, settings.recipe(), uri_column=uri_column or None, id_column=id_column or None)
+    limits = settings.limits()
+    async with open_run(job, endpoint=settings.endpoint(), limits=limits, progress=watched()) as run:
+        with stop_on_signals(run.engine):
+            await check_key(run)
+            plan = await make_plan(run)
+            shards = iter(range(plan.shards))
+            # Enough shards at once that a slot never waits for one: each of its own may be storing still.
+            at_once = math.ceil((limits.max_in_flight + limits.max_images_in_memory) / plan.shard_size) + 1
+
+            async def take_shards() -> None:
+                for shard in shards:
+                    if run.engine.stopped_by is not None:
+                        return
+                    await make_shard(run, shard=shard)
+
+            async with logged_progress(run.engine.progress):
+                await asyncio.gather(*(take_shards() for _ in range(min(at_once, plan.shards))))
+            receipt = await publish(run)
+    return receipt.as_dict()

@@ -1,0 +1,21 @@
+"""The commands behind `variations`, a module each."""
+
+from importlib.metadata import version
+
+from cyclopts import App
+
+from flows.commands.demo import demo
+from flows.commands.plan import plan
+from flows.commands.run import run
+from flows.commands.sandbox import sandbox
+
+app = App(
+    name="variations",
+    help="Turn a manifest of source images into a dataset of image variations.",
+    version=version("variations"),
+    help_format="plaintext",
+)
+app.command(run)
+app.command(plan)
+app.command(demo)
+app.command(sandbox)

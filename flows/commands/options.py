@@ -1,0 +1,51 @@
+"""The options of `run` and `plan`: the settings of a run by their own names, None until they are given."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
+
+from cyclopts import Parameter
+from pydantic import BaseModel, Field, create_model
+
+from config import Settings
+
+# In the order in which help lists them. Hosts, key, price and the like are settings, not options.
+RUN_OPTIONS: Final = (
+    "variations_per_source",
+    "retry",
+    "seed",
+    "aspect_ratio",
+    "guidance",
+    "megapixels",
+    "num_inference_steps",
+    "num_outputs",
+    "output_format",
+    "output_quality",
+    "disable_safety_checker",
+    "uri_column",
+    "id_column",
+    "max_in_flight",
+    "requests_per_minute",
+    "poll_interval_seconds",
+    "deadline_seconds",
+)
+
+
+def _field(name: str) -> Any:
+    setting = Settings.model_fields[name]
+    return (
+        Optional[setting.annotation],  # noqa: UP045 - what stands there is no plain type, and has no |
+        Field(None, description=f"{setting.description} [default: {setting.default!r}]"),
+    )
+
+
+if TYPE_CHECKING:
+    Options = BaseModel
+else:
+    Options = create_model("Options", **{name: _field(name) for name in RUN_OPTIONS})
+
+RunOptions = Annotated[Options, Parameter(name="*")]
+NO_OPTIONS: Final = Options()
+
+
+def given(options: BaseModel) -> dict[str, Any]:
+    """Return the options that were given, by the names of their settings."""
+    return options.model_dump(exclude_none=True)

@@ -1,0 +1,76 @@
+"""`variations run`: the flow `augment`, from a terminal or a script."""
+
+import asyncio
+import logging
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from config import load_settings
+from flows.commands.exits import exit_code
+from flows.commands.options import NO_OPTIONS, RUN_OPTIONS, RunOptions, given
+from flows.commands.temporary_server import prefect_server
+from flows.commands.terminal import is_terminal, print_json, print_lines, progress_bar
+from variations.engine.progress import watch
+from variations.errors import VariationsError
+from variations.receipt import Receipt, RunStopped
+
+
+def run(
+    source: str,
+    destination: str,
+    *,
+    options: RunOptions = NO_OPTIONS,
+    profile: str | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Make the variations that the destination does not have yet.
+
+    Ctrl-C stops submitting, finishes what is in flight and publishes it; a second one exits at once. Exit codes: 0 all
+    kept, 2 bad input, 3 some failed or rejected, 4 stopped before the end, 1 anything else.
+
+    Args:
+        source: manifest or prefix of images: s3://…, file://… or a path.
+        destination: where the dataset grows: s3://bucket/prefix or a folder.
+        options: the settings of a run, by their own names.
+        profile: profile of variations.toml.
+        json: print the receipt for machines, as the last line of standard output.
+    """
+    settings = load_settings(given(options), profile=profile)
+    settings.endpoint()
+    with prefect_server():
+        receipt = _augment(
+            source,
+            destination,
+            **{name: getattr(settings, name) for name in RUN_OPTIONS},
+            profile=profile or "",
+        )
+    print_lines("Receipt", receipt.lines(), to_stderr=json)
+    if json:
+        print_json(receipt.as_dict())
+    return exit_code(receipt)
+
+
+def _augment(source: str, destination: str, **parameters: Any) -> Receipt:
+    from flows.augment import augment  # noqa: PLC0415 - Prefect takes 2 s to import
+
+    _quiet_prefect()
+    with watch() as progress, progress_bar(progress):
+        try:
+            return Receipt(**asyncio.run(augment(source, destination, **parameters)))
+        except RunStopped as stopped:
+            return stopped.receipt
+
+
+def _quiet_prefect() -> None:
+    """Leave out of the terminal what the command says better: tracebacks of foreseen errors, lines under the bar."""
+
+    def shorten(record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], VariationsError | RunStopped):
+            record.exc_info = None
+        return record.levelno >= (logging.ERROR if is_terminal() else logging.INFO)
+
+    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
+        for handler in logging.getLogger(name).handlers:
+            if type(handler).__name__ == "PrefectConsoleHandler":
+                handler.addFilter(shorten)

@@ -1,0 +1,49 @@
+"""The steps of a run as Prefect tasks.
+
+The run itself, an open thing, is handed from task to task in one process; nothing of it is hashed, cached or stored.
+"""
+
+from prefect import get_run_logger, task
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from variations.receipt import Plan, Receipt, RunStopped, Tally
+from variations.run import Run
+
+
+@task(name="check key", task_run_name="check key", cache_policy=NO_CACHE, persist_result=False)
+async def check_key(run: Run) -> float | None:
+    """Check the key before anything is paid; returns the balance in USD if the API tells it."""
+    balance = await run.check()
+    told = "accepted" if balance is None else f"accepted, the balance is {balance:,.2f} USD"
+    get_run_logger().info("The key is %s", told)
+    return balance
+
+
+@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
+async def make_plan(run: Run) -> Plan:
+    """Plan the run and show the plan as an artifact."""
+    plan = await run.plan()
+    get_run_logger().info("Planned: %s", "; ".join(f"{name} {value}" for name, value in plan.lines()))
+    await acreate_markdown_artifact(plan.markdown(), key="variations-plan", description=plan.source)
+    return plan
+
+
+@task(name="shard", task_run_name="shard-{shard}", cache_policy=NO_CACHE, persist_result=False)
+async def make_shard(run: Run, *, shard: int) -> Tally:
+    """Make the variations of one shard."""
+    tally = await run.make(shard)
+    get_run_logger().debug("Shard %d: %d kept, %d failed, %d unknown", shard, tally.kept, tally.failed, tally.unknown)
+    return tally
+
+
+@task(name="publish", task_run_name="publish", cache_policy=NO_CACHE, persist_result=False)
+async def publish(run: Run) -> Receipt:
+    """Publish the dataset's metadata and show the receipt as an artifact, that of a stopped run too."""
+    try:
+        receipt = await run.publish()
+    except RunStopped as stopped:
+        await acreate_markdown_artifact(stopped.receipt.markdown(), key="variations-receipt")
+        raise
+    await acreate_markdown_artifact(receipt.markdown(), key="variations-receipt", description=receipt.destination)
+    return receipt

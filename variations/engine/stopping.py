@@ -1,0 +1,41 @@
+"""Ctrl-C and SIGTERM: the first stops in order, the second at once."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from variations.engine.engine import Engine
+from variations.errors import StoppedByUser
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def stop_on_signals(engine: Engine) -> Iterator[None]:
+    """Stop the engine at the first signal, and the process at the second; elsewhere than in a main thread, do nothing.
+
+    The handlers that were there before come back at the end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def stop(number: signal.Signals) -> None:
+        if engine.stopped_by is not None:
+            os._exit(128 + number)
+        engine.stop(StoppedByUser(f"stopped by {number.name}; the same command goes on where this one stopped"))
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
