@@ -20,6 +20,7 @@ STRING: Final = pa.string()
 # it, because 1e5 may as well be a piece of a hash.
 _INTEGER_TEXT: Final = re.compile(r"0|-?[1-9][0-9]*")
 _FLOAT_TEXT: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-][0-9]+)?|[eE][+-][0-9]+)")
+_JSON_TYPES: Final = {type(None): NULL, bool: BOOL, float: FLOAT}
 _MAX_INT64: Final = 2**63 - 1
 # Counting the digits is cheaper than reading them.
 _DIGITS_THAT_FIT: Final = 18
@@ -58,17 +59,9 @@ def type_of_texts(values: Iterable[str], so_far: Any) -> Any:
 
 def type_of_json(value: object) -> Any:
     """Return the type of one JSON value; objects, lists and integers beyond 64 bits are kept as text."""
-    match value:
-        case None:
-            return NULL
-        case bool():
-            return BOOL
-        case int():
-            return INT if -_MAX_INT64 - 1 <= value <= _MAX_INT64 else STRING
-        case float():
-            return FLOAT
-        case _:
-            return STRING
+    if type(value) is int:
+        return INT if -_MAX_INT64 - 1 <= value <= _MAX_INT64 else STRING
+    return _JSON_TYPES.get(type(value), STRING)
 
 
 def type_of_column(arrow_type: Any) -> Any:

@@ -35,6 +35,7 @@ _SCAN_ROWS: Final = 10_000
 _MAX_COLUMNS: Final = 2_000
 _PARQUET_BATCH_BYTES: Final = 32 * 2**20
 _BOMS_OF_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+_DECODER: Final = json.JSONDecoder()
 _NO_UTF8: Final = "it is not UTF-8 text"
 
 
@@ -176,10 +177,10 @@ class JsonLinesTable(Table):
                 reason = reason or (number, record)
                 continue
             for name, value in record.items():
-                found = types.get(name, NULL)
                 kind = type_of_json(value)
-                if kind is not found or name not in types:
-                    types[name] = common_type(found, kind)
+                found = types.get(name)
+                if found is not kind:
+                    types[name] = kind if found is None else common_type(found, kind)
             if len(types) > _MAX_COLUMNS:
                 raise self.error(f"line {number}: more than {_MAX_COLUMNS:,} different keys, which are no columns")
         if not types and reason:
@@ -209,8 +210,14 @@ class JsonLinesTable(Table):
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 data = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-                if data and not data.isspace():
-                    yield number, _json_object(data)
+                if not data or data.isspace():
+                    continue
+                record: dict[str, Any] | str
+                try:
+                    record = _json_object(data)
+                except ValueError as error:
+                    record = str(error)
+                yield number, record
 
 
 class CsvTable(Table):
@@ -360,22 +367,28 @@ def _plain(column: Any) -> Any:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
-def _json_object(data: bytes) -> dict[str, Any] | str:
+def _json_object(data: bytes) -> dict[str, Any]:
+    """Return the object of a line.
+
+    Raises:
+        ValueError: there is none; the message is the row's reason.
+    """
     try:
-        text = data.decode()
+        text = data.decode().strip()
+        record, end = _DECODER.raw_decode(text)
     except UnicodeDecodeError:
-        return _NO_UTF8
-    try:
-        record = json.loads(text)
+        raise ValueError(_NO_UTF8) from None
     except RecursionError:
-        return "it is nested too deeply"
+        raise ValueError("it is nested too deeply") from None
     except ValueError as error:
-        return f"it is not JSON: {getattr(error, 'msg', 'a number is too long')}"
+        raise ValueError(f"it is not JSON: {getattr(error, 'msg', 'a number is too long')}") from None
+    if end < len(text):
+        raise ValueError("it is not JSON: something follows the value")
     if not isinstance(record, dict):
-        return f"it is {_JSON_NAMES[type(record)]} and not a JSON object"
+        raise ValueError(f"it is {_JSON_NAMES[type(record)]} and not a JSON object")  # noqa: TRY004
     # Only an escape can bring in half a surrogate pair.
     if "\\u" in text and not is_unicode(json.dumps(record, ensure_ascii=False)):
-        return "it has half a surrogate pair in it, which is no text"
+        raise ValueError("it has half a surrogate pair in it, which is no text")
     return record
 
 

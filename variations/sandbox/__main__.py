@@ -95,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         help="how late the request history is (default: %(default)s)",
     )
     add("--seed", type=int, default=_SETTINGS.seed, help="of latencies and faults (default: %(default)s)")
+    add(
+        "--image-threads",
+        type=int,
+        default=_SETTINGS.image_threads,
+        help="threads that make images (default: %(default)s)",
+    )
     add("--api-key", default=_SETTINGS.api_key, help="the key that is accepted (default: a made-up one)")
     add(
         "--fault",

@@ -17,7 +17,7 @@ _METHOD_NOT_ALLOWED_HTML: Final = """<!doctype html>
 <h1>Method Not Allowed</h1>
 <p>The method is not allowed for the requested URL.</p>
 """
-_CONNECTION_CLOSED_STATE_KEY: Final = "sandbox_transport"
+_TRANSPORT_KEY: Final = "sandbox_transport"
 
 
 class ConnectionProtocol(H11Protocol):
@@ -26,7 +26,7 @@ class ConnectionProtocol(H11Protocol):
     def connection_made(self, transport: object) -> None:
         """Remember the transport where the request's state is copied from."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        self.app_state = {**self.app_state, _CONNECTION_CLOSED_STATE_KEY: transport}
+        self.app_state = {**self.app_state, _TRANSPORT_KEY: transport}
 
 
 class BrokenConnection(Response):
@@ -41,7 +41,7 @@ class BrokenConnection(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - nothing is sent
         """Cut the connection and wait until the server has noticed."""
-        transport = scope["state"][_CONNECTION_CLOSED_STATE_KEY]
+        transport = scope["state"][_TRANSPORT_KEY]
         if self._reset:
             # With no time to linger, closing sends a reset in place of an orderly end.
             linger = struct.pack("ii", 1, 0)

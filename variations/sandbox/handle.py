@@ -17,6 +17,9 @@ CALL_TIMEOUT_SECONDS: Final = 60.0
 class Sandbox:
     """Look into a sandbox that runs, and turn its knobs, from any thread but its own.
 
+    Each call waits for the sandbox's thread: an async test whose own loop serves the sources calls
+    `advance_clock` through `asyncio.to_thread`.
+
     Attributes:
         base_url: its root, such as `http://127.0.0.1:8080`; API addresses and `/__sandbox` lie below it.
     """

@@ -99,10 +99,7 @@ class Service:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()
         }
-        try:
-            self.settings = dataclasses.replace(self.settings, **values)
-        except TypeError as error:
-            raise ValueError(f"a setting has the wrong type: {error}") from error
+        self.settings = dataclasses.replace(self.settings, **values)
         self.account.credits = values.get("credits", self.account.credits)
         self.account.free_credits = values.get("free_credits", self.account.free_credits)
         if "workers" in values:

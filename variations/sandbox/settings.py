@@ -1,5 +1,6 @@
 """What a sandbox is told: one frozen value, every field with its unit and its default."""
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Final, Literal, get_args
 
@@ -68,11 +69,14 @@ class SandboxSettings:
     asset_bytes: int = 192 << 20
 
     def __post_init__(self) -> None:
-        """Check every bound.
+        """Check every type and bound: settings also arrive as JSON.
 
         Raises:
-            ValueError: naming the field that is out of bounds.
+            ValueError: naming the field that is wrong.
         """
+        for setting in fields(self):
+            if not _fits(setting.type, getattr(self, setting.name)):
+                raise ValueError(f"{setting.name} must be of type {setting.type}")
         problems = {
             "speed": self.speed <= 0,
             "latency_seconds": self.latency_seconds < 0,
@@ -89,10 +93,18 @@ class SandboxSettings:
         if wrong:
             raise ValueError(f"out of bounds: {', '.join(f'{name}={getattr(self, name)!r}' for name in wrong)}")
 
-    @property
-    def slug_names(self) -> frozenset[str]:
-        """Return every slug that is not a plain 404."""
-        return frozenset((*self.models, *self.retired_models, *self.forbidden_models))
+
+def _fits(kind: object, value: object) -> bool:
+    """Return whether a value is of a field's type, as far as JSON can get it wrong."""
+    if value is None:
+        return kind == float | None
+    if kind in (float, float | None):
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind == tuple[str, ...]:
+        return isinstance(value, tuple) and all(isinstance(entry, str) for entry in value)
+    return isinstance(value, str)
 
 
 SETTING_NAMES: Final = frozenset(setting.name for setting in fields(SandboxSettings))

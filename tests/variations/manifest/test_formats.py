@@ -194,12 +194,10 @@ async def test_parquet_of_pandas(read: Any, tmp_path: Path) -> None:
 
 async def test_parquet_of_large_rows_is_read_in_small_batches(tmp_path: Path) -> None:
     """Images held as bytes in a label do not make a batch of gigabytes."""
-    table = pa.table(
-        {"url": [f"https://h/{at}.jpg" for at in range(8)], "raw": [bytes([at]) * 2**23 for at in range(8)]}
-    )
-    pq.write_table(table, tmp_path / "m.parquet", compression="zstd", use_dictionary=False)
+    table = pa.table({"url": ["https://h/a.jpg"] * 3, "raw": [bytes(12 * 2**20)] * 3})
+    pq.write_table(table, tmp_path / "m.parquet", compression="snappy", use_dictionary=False, write_statistics=False)
     async with fetch_manifest(str(tmp_path / "m.parquet")) as manifest:
-        assert [len(batch) for batch in manifest.batches(batch_rows=100)] == [3, 3, 2]
+        assert [len(batch) for batch in manifest.batches(batch_rows=100)] == [2, 1]
 
 
 async def test_uri_stored_as_bytes(read: Any, tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ async def test_parameter_out_of_range(reason_of: Any, name: str, value: object, 
     [
         ("{nonsense", "it is not JSON: Expecting property name enclosed in double quotes"),
         ('["https://h/a.jpg"]', "it is an array and not a JSON object"),
+        ('{"url": "https://h/a.jpg"} {}', "it is not JSON: something follows the value"),
         ("null", "it is null and not a JSON object"),
         ("[" * 100_000, "it is nested too deeply"),
         ('{"url": "https://h/a.jpg", "x": "\\ud800"}', "it has half a surrogate pair in it, which is no text"),

@@ -1,5 +1,6 @@
 """A sandbox, a client with its key, and a server of source photographs, all on loopback ports."""
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -40,7 +41,9 @@ class SourceServer:
                     self.send_response(200)
                     self.send_header("Content-Length", str(len(server.contents[path])))
                     self.end_headers()
-                    self.wfile.write(server.contents[path])
+                    # A reset sandbox hangs up in the middle of a fetch.
+                    with contextlib.suppress(ConnectionError):
+                        self.wfile.write(server.contents[path])
                 else:
                     self.send_error(403)
 

@@ -98,7 +98,14 @@ def test_settings_are_changed_over_http(api: httpx.Client, sandbox: Sandbox) -> 
     assert api.put("/__sandbox/config", json={"credits": 5, "retired_models": ["x"]}).json()["credits"] == 5
     assert api.get("/v1/get-user-credits").json()["credits"] == 5
     assert sandbox.settings.retired_models == ("x",)
-    for wrong in ({"nothing": 1}, {"image_threads": 8}, {"speed": 0}, {"speed": "fast"}):
+    for wrong in (
+        {"nothing": 1},
+        {"image_threads": 8},
+        {"speed": 0},
+        {"speed": "fast"},
+        {"credits": None},
+        {"models": [1]},
+    ):
         assert api.put("/__sandbox/config", json=wrong).status_code == 400
     assert "api_key" not in api.get("/__sandbox/config").json()
 

@@ -123,7 +123,7 @@ segments = st.text(
 ).filter(lambda text: text not in {".", ".."})
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.lists(segments, min_size=1, max_size=3), data=st.binary(max_size=40))
 async def test_any_key_survives_a_round_trip(storage: Storage, parts: list[str], data: bytes) -> None:
     """Put, list and get agree on whatever Unicode the key is made of."""
