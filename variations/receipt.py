@@ -9,7 +9,7 @@ from typing import Any
 from variations.errors import RunError, RunPaused
 from variations.models import Outcome
 
-SAMPLE_ERRORS = 10
+SAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Plan:
     """What a run is going to do; nothing of it is paid yet.
 
     `variations` = `already_done` + `failed_before` + `new`; `images` are what the new ones come to. `seconds` is about
-    how long they take at the configured rate. `balance_usd` is None where the API did not tell.
+    how long they take at the configured rate. `rejected_rows` says of the first ten what is wrong with them.
     """
 
     run_id: str
@@ -37,12 +37,13 @@ class Plan:
     seconds: float
     requests_per_minute: float
     max_in_flight: int
+    rejected_rows: tuple[str, ...] = ()
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
         limit = f"{self.requests_per_minute:g} requests a minute" if self.requests_per_minute else "no request limit"
         notes = [f"{self.rejected:,} rejected"] if self.rejected else []
-        notes += [f"{self.duplicates:,} duplicates"] if self.duplicates else []
+        notes += [f"{self.duplicates:,} duplicate{'s' * (self.duplicates != 1)}"] if self.duplicates else []
         lines = [
             ("source", self.source),
             ("destination", self.destination),
@@ -58,6 +59,7 @@ class Plan:
             ("images to pay for", f"{self.images:,}"),
             ("cost", f"about {self.cost_usd:,.2f} USD"),
             ("time", f"about {duration(self.seconds)} at {limit}, {self.max_in_flight} in flight"),
+            *(("rejected", row) for row in self.rejected_rows),
         ]
 
     def markdown(self) -> str:
@@ -126,6 +128,7 @@ class Receipt:
     requests_per_image: float | None
     errors: dict[str, int]
     notes: dict[str, int]
+    rejected_rows: tuple[str, ...]
     stopped_by: str | None
     stopped_because: str | None
     dataset_rows: int | None
@@ -165,6 +168,7 @@ class Receipt:
         ]
         lines += [(f"note, {count:,}×", note) for note, count in self.notes.items()]
         lines += [(f"error, {count:,}×", error) for error, count in self.errors.items()]
+        lines += [("rejected", row) for row in self.rejected_rows]
         if self.stopped_because:
             lines.append(("stopped", self.stopped_because))
         return lines

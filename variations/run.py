@@ -24,7 +24,7 @@ from variations.errors import StorageError
 from variations.manifest import fetch_manifest
 from variations.plan import Planner, Recipe, cut, label_schema_of, variations_of
 from variations.publish import RECEIPT_NAME, RUNS_PREFIX, part_key, publish, read_known
-from variations.receipt import SAMPLE_ERRORS, Plan, Receipt, RunStopped, Tally, started
+from variations.receipt import SAMPLES, Plan, Receipt, RunStopped, Tally, started
 from variations.storage import Storage, open_storage
 
 # A connection for each request in flight, and some for what is being fetched.
@@ -186,8 +186,9 @@ class Run:
             cost_at_risk_usd=round(tally.cost_at_risk_usd, 6),
             requests=requests,
             requests_per_image=round(sum(requests.values()) / tally.kept, 2) if tally.kept else None,
-            errors=dict(tally.errors.most_common(SAMPLE_ERRORS)),
-            notes=dict(tally.notes.most_common(SAMPLE_ERRORS)),
+            errors=dict(tally.errors.most_common(SAMPLES)),
+            notes=dict(tally.notes.most_common(SAMPLES)),
+            rejected_rows=plan.rejected_rows,
             stopped_by=reason.code if reason else None,
             stopped_because=reason.message if reason else None,
             dataset_rows=dataset_rows,
@@ -267,6 +268,7 @@ async def _read_manifest(
         seconds=round(counts.seconds(limits), 1),
         requests_per_minute=limits.requests_per_minute,
         max_in_flight=limits.max_in_flight,
+        rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.rejected[:SAMPLES]),
     )
     return planner, plan
 

@@ -65,12 +65,15 @@ def _augment(source: str, destination: str, **parameters: Any) -> Receipt:
 def _quiet_prefect() -> None:
     """Leave out of the terminal what the command says better: tracebacks of foreseen errors, lines under the bar."""
 
-    def shorten(record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], VariationsError | RunStopped):
-            record.exc_info = None
-        return record.levelno >= (logging.ERROR if is_terminal() else logging.INFO)
+    least = logging.ERROR if is_terminal() else logging.INFO
 
-    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
-        for handler in logging.getLogger(name).handlers:
+    def says_more(record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], VariationsError | RunStopped):
+            record.exc_info = record.exc_text = None
+        # Prefect's queues of logs and events say that they are being emptied, as they should be.
+        return record.levelno >= least and record.name not in {"EventsWorker", "APILogWorker"}
+
+    for name in ("", "prefect", "prefect.flow_runs", "prefect.task_runs"):
+        for handler in logging.getLogger(name or None).handlers:
             if type(handler).__name__ == "PrefectConsoleHandler":
-                handler.addFilter(shorten)
+                handler.addFilter(says_more)

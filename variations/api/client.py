@@ -33,7 +33,7 @@ class Client:
     """The Flux Redux Dev API.
 
     Every method raises the errors of `variations.errors`, with the request's id where there is one. A GET that got no
-    answer is `ServiceUnavailable`; a POST that got none is `Unreachable` where it never left, else `SubmitUnknown`.
+    answer is `ServiceUnavailable`, a POST that got none `SubmitUnknown`; either is `Unreachable` where it never left.
 
     Args:
         http: passed in and not closed; `variations.api.http.default_http_client()` is a good one.
@@ -205,6 +205,8 @@ class Client:
         try:
             return await self._http.get(url, headers=self._headers, params=params)
         except TRANSPORT_ERRORS as error:
+            if was_never_sent(error):
+                raise _unreachable(url, error, request_id=request_id) from error
             raise errors.ServiceUnavailable(f"no answer ({_name(error)})", request_id=request_id) from error
 
     async def _post(self, url: str, body: Mapping[str, Any], *, timeout_seconds: float | None = None) -> httpx.Response:
@@ -213,7 +215,7 @@ class Client:
             return await self._http.post(url, headers=self._headers, json=body, timeout=timeout)
         except TRANSPORT_ERRORS as error:
             if was_never_sent(error):
-                raise errors.Unreachable(f"no connection to {urlsplit(url).hostname} ({_name(error)})") from error
+                raise _unreachable(url, error) from error
             raise errors.SubmitUnknown(f"the answer was lost ({_name(error)})") from error
 
 
@@ -227,6 +229,10 @@ def _refused_submit(answer: httpx.Response) -> errors.VariationsError:
         text = answers.error_text(answer.content)
         return errors.SubmitUnknown(f"the API answered {answer.status_code}: {text}")
     return _refused(answer)
+
+
+def _unreachable(url: str, error: BaseException, *, request_id: str | None = None) -> errors.Unreachable:
+    return errors.Unreachable(f"no connection to {urlsplit(url).netloc} ({_name(error)})", request_id=request_id)
 
 
 def _name(error: BaseException) -> str:

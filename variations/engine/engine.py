@@ -32,6 +32,7 @@ from variations.storage import Storage
 logger = logging.getLogger(__name__)
 
 RESULT_SECONDS: Final = 120.0
+CHECK_SECONDS: Final = 15.0
 # After acceptance these alone say for certain what became of the request; anything else leaves it unknown.
 CERTAIN: Final = (
     errors.InferenceFailed,
@@ -111,9 +112,10 @@ class Engine:
 
         Raises:
             Unauthorized, Forbidden: the key is refused.
+            Unreachable: there is no API at that address.
         """
         try:
-            return (await self._calls.get("credits", self._client.credits, seconds=RESULT_SECONDS)).total
+            return (await self._calls.get("credits", self._client.credits, seconds=CHECK_SECONDS)).total
         except (errors.Unauthorized, errors.Forbidden, errors.Unreachable):
             raise
         except errors.VariationsError as error:
