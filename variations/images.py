@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import warnings
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +10,8 @@ from PIL import Image, UnidentifiedImageError
 from variations.errors import OutputInvalid
 
 MAX_PIXELS: Final = 50_000_000
-FORMATS: Final = {"JPEG": "jpg", "WEBP": "webp", "PNG": "png"}
+# MPO is a JPEG with further pictures behind the first.
+FORMATS: Final = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "PNG": "png"}
 CONTENT_TYPES: Final = {"jpg": "image/jpeg", "webp": "image/webp", "png": "image/png"}
 # The spread between the darkest and the lightest of 32 x 32 averaged cells, of 255, under which an image shows nothing.
 BLANK_SPREAD: Final = 4
@@ -36,10 +36,7 @@ def inspect_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts
         OutputInvalid: it is not a jpg, webp or png, breaks off, or has more than `max_pixels`.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of very large images by itself; `max_pixels` refuses them below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+        image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
         width, height = image.size
         if width * height > max_pixels:
             raise OutputInvalid(f"the image has {width}×{height} pixels, more than {max_pixels:,}")
@@ -52,7 +49,9 @@ def inspect_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts
             sha256=hashlib.sha256(content).hexdigest(),
             is_blank=_is_blank(image),
         )
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise OutputInvalid(f"the image has more than {max_pixels:,} pixels") from error
+    except UnidentifiedImageError as error:
         head = content[:12]
         raise OutputInvalid(f"{len(content)} bytes beginning {head!r} are not a jpg, webp or png") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
@@ -61,11 +60,13 @@ def inspect_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts
 
 
 def _is_blank(image: Image.Image) -> bool:
+    # 16 bits a pixel are averaged as they are, for convert("L") would clip them; a palette's numbers mean nothing.
+    is_deep = image.mode.startswith("I")
+    gray = image.convert("I" if is_deep else "L")
     # reduce() averages boxes of pixels in C; 1 megapixel takes well under a millisecond.
-    factor = max(1, min(image.size) // 32)
-    small = image.reduce(factor).convert("L")
-    lowest, highest = small.getextrema()
-    return bool(highest - lowest < BLANK_SPREAD)  # type: ignore[operator] # a single band gives two numbers
+    lowest, highest = gray.reduce(max(1, min(gray.size) // 32)).getextrema()
+    spread = highest - lowest  # type: ignore[operator] # a single band gives two numbers
+    return bool(spread < BLANK_SPREAD * (257 if is_deep else 1))
 
 
 def size_notes(facts: ImageFacts, expected: tuple[int, int] | None, *, wanted_format: str) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ signature: a source whose URL came signed is remembered beside the plan, in memo
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -101,28 +101,58 @@ class Counts:
         return max(by_rate, by_slots) + LATENCY_SECONDS
 
 
-def expand(source: Source, recipe: Recipe) -> Iterator[Variation]:
-    """Yield the variations of a source."""
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the variations of a source have in common: their parameters, those as identity, and those as JSON.
+
+    The seed is in none of the texts.
+    """
+
+    parameters: Parameters
+    identity: str
+    text: str
+
+
+# The rows of a manifest that override the same share one of these.
+@lru_cache(maxsize=4096)
+def _shared(parameters: Parameters, overrides: tuple[tuple[str, Any], ...]) -> _Shared:
+    if overrides:
+        parameters = Parameters.model_validate({**dict(parameters), **dict(overrides)})
+    fields = {name: value for name, value in parameters if name != "seed"}
+    return _Shared(parameters, parameters_identity(parameters), json.dumps(fields, sort_keys=True))
+
+
+def _shared_of(source: Source, recipe: Recipe) -> _Shared:
+    overrides = source.overrides
+    return _shared(recipe.parameters, tuple(sorted(overrides.items())) if overrides else ())
+
+
+def _wanted_of(source: Source, recipe: Recipe, shared: _Shared) -> Iterator[tuple[str, int]]:
+    """Yield id and seed of each variation of a source, in the order of their numbers."""
     identity = source_identity(source)
-    shared = _parameters(recipe.parameters, tuple(sorted(source.overrides.items())))
-    shared_identity = _parameters_identity(shared)
     first_seed = source.overrides.get("seed", recipe.seed)
     for number in range(recipe.variations_per_source):
         seed = derived_seed(identity, number) if first_seed is None else (first_seed - 1 + number) % _LARGEST_SEED + 1
-        yield Variation(
-            variation_id=variation_id(model=recipe.model, source=identity, parameters=shared_identity, seed=seed),
-            source=source,
-            number=number,
-            parameters=shared.model_copy(update={"seed": seed}),
-        )
+        yield variation_id(model=recipe.model, source=identity, parameters=shared.identity, seed=seed), seed
 
 
-@lru_cache(maxsize=4096)
-def _parameters(shared: Parameters, overrides: tuple[tuple[str, Any], ...]) -> Parameters:
-    return Parameters.model_validate({**dict(shared), **dict(overrides)})
+def expand(source: Source, recipe: Recipe) -> Iterator[Variation]:
+    """Yield the variations of a source."""
+    shared = _shared_of(source, recipe)
+    for number, (name, seed) in enumerate(_wanted_of(source, recipe, shared)):
+        parameters = shared.parameters.model_copy(update={"seed": seed})
+        yield Variation(variation_id=name, source=source, number=number, parameters=parameters)
 
 
-_parameters_identity = lru_cache(maxsize=4096)(parameters_identity)
+class _Row(NamedTuple):
+    """A variation that is to be made, as it is spooled: a `Variation` of each would be most of the time."""
+
+    variation_id: str
+    number: int
+    attempt: int
+    seed: int
+    parameters: str
+    source: Source
 
 
 class Planner:
@@ -155,7 +185,7 @@ class Planner:
         """Read every source; synchronous, for a thread."""
         writer = pq.ParquetWriter(self._spool, plan_schema(self.labels)) if self._spool else None
         try:
-            rows: list[Variation] = []
+            rows: list[_Row] = []
             for batch in batches:
                 for source in batch:
                     rows += self._wanted(source)
@@ -170,7 +200,7 @@ class Planner:
             if writer is not None:
                 writer.close()
 
-    def _wanted(self, source: Source | RejectedSource) -> list[Variation]:
+    def _wanted(self, source: Source | RejectedSource) -> list[_Row]:
         counts = self.counts
         if isinstance(source, RejectedSource):
             counts.rejected += 1
@@ -179,8 +209,9 @@ class Planner:
         counts.sources += 1
         wanted = []
         is_duplicate = True
-        for variation in expand(source, self._recipe):
-            key = bytes.fromhex(variation.variation_id)
+        shared = _shared_of(source, self._recipe)
+        for number, (name, seed) in enumerate(_wanted_of(source, self._recipe, shared)):
+            key = bytes.fromhex(name)
             if key in self._planned:
                 continue
             self._planned.add(key)
@@ -193,8 +224,8 @@ class Planner:
                 counts.failed_before += 1
             else:
                 counts.new += 1
-                counts.images += variation.parameters.num_outputs
-                wanted.append(replace(variation, attempt=1 if attempts is None else attempts + 1))
+                counts.images += shared.parameters.num_outputs
+                wanted.append(_Row(name, number, 1 if attempts is None else attempts + 1, seed, shared.text, source))
         counts.duplicates += is_duplicate
         if wanted:
             counts.uploads += not source.uri.startswith(("http://", "https://", "s3://"))
@@ -222,14 +253,14 @@ def plan_schema(labels: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _batch(rows: list[Variation], labels: pa.Schema) -> pa.RecordBatch:
+def _batch(rows: list[_Row], labels: pa.Schema) -> pa.RecordBatch:
     schema = plan_schema(labels)
     columns: dict[str, list[Any]] = {
         "variation_id": [row.variation_id for row in rows],
         "number": [row.number for row in rows],
         "attempt": [row.attempt for row in rows],
-        "seed": [row.parameters.seed for row in rows],
-        "parameters": [_json_without_seed(row.parameters) for row in rows],
+        "seed": [row.seed for row in rows],
+        "parameters": [row.parameters for row in rows],
         "row": [row.source.row for row in rows],
         "source_id": [row.source.source_id for row in rows],
         "source_uri": [row.source.public_uri for row in rows],
@@ -239,10 +270,6 @@ def _batch(rows: list[Variation], labels: pa.Schema) -> pa.RecordBatch:
     if len(labels):
         columns["labels"] = [row.source.labels for row in rows]
     return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
-
-
-def _json_without_seed(parameters: Parameters) -> str:
-    return json.dumps({name: value for name, value in parameters if name != "seed"}, sort_keys=True)
 
 
 @lru_cache(maxsize=4096)
@@ -267,7 +294,7 @@ def cut(spool: Path, shard_size: int) -> Iterator[pa.Table]:
 
 
 def variations_of(shard: pa.Table, *, signed: dict[str, str]) -> Iterator[Variation]:
-    """Yield the variations of a shard as they were planned.
+    """Yield the variations of a shard as they were planned; what a row overrode is in its parameters alone.
 
     Args:
         shard: a table in the `plan_schema`.

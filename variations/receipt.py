@@ -52,7 +52,7 @@ class Plan:
             ("already there", f"{self.already_done:,}"),
         ]
         if self.failed_before:
-            lines.append(("failed before", f"{self.failed_before:,} (tried again with retry = failed)"))
+            lines.append(("failed before", _failed_before(self.failed_before)))
         return [
             *lines,
             ("new", f"{self.new:,} in {self.shards:,} shard{'s' * (self.shards != 1)}"),
@@ -78,6 +78,7 @@ class Tally:
     cost_usd: float = 0.0
     cost_at_risk_usd: float = 0.0
     errors: Counter[str] = field(default_factory=Counter)
+    error_samples: dict[str, str] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
@@ -92,7 +93,8 @@ class Tally:
                 self.paid += outcome.cost_usd > 0
                 self.cost_usd += outcome.cost_usd
             if outcome.error_code:
-                self.errors[f"{outcome.error_code}: {outcome.error}"] += 1
+                self.errors[outcome.error_code] += 1
+                self.error_samples.setdefault(outcome.error_code, outcome.error or "")
             if outcome.image:
                 self.notes.update(note.split(":")[0] for note in outcome.image.notes)
 
@@ -103,7 +105,8 @@ class Receipt:
 
     `paid` counts images that the API charged for; `unknown` ones may be paid for too, at `cost_at_risk_usd`. `left` are
     variations that it did not come to, because it was stopped: the next run makes them. `requests` are API calls by
-    kind. `dataset_rows` is the size of the metadata afterwards, None if it could not be published.
+    kind; `errors` and `notes` count images by what is said of them, with a sample of each error's text. `dataset_rows`
+    is the size of the metadata afterwards, None if it could not be published.
     """
 
     run_id: str
@@ -127,6 +130,7 @@ class Receipt:
     requests: dict[str, int]
     requests_per_image: float | None
     errors: dict[str, int]
+    error_samples: dict[str, str]
     notes: dict[str, int]
     rejected_rows: tuple[str, ...]
     stopped_by: str | None
@@ -159,6 +163,8 @@ class Receipt:
             lines.append(("left for the next run", f"{self.left:,}"))
         if self.already_done:
             lines.append(("already there", f"{self.already_done:,}"))
+        if self.failed_before:
+            lines.append(("failed before", _failed_before(self.failed_before)))
         lines += [
             ("cost", f"{self.cost_usd:.3f} USD"),
             ("time", duration(self.seconds)),
@@ -166,8 +172,8 @@ class Receipt:
             ("dataset", f"{self.dataset_rows:,} rows" if self.dataset_rows is not None else "not published"),
             ("destination", self.destination),
         ]
-        lines += [(f"note, {count:,}×", note) for note, count in self.notes.items()]
-        lines += [(f"error, {count:,}×", error) for error, count in self.errors.items()]
+        lines += [(f"{note}, {count:,}×", "kept, see the column notes") for note, count in self.notes.items()]
+        lines += [(f"{code}, {count:,}×", self.error_samples[code]) for code, count in self.errors.items()]
         lines += [("rejected", row) for row in self.rejected_rows]
         if self.stopped_because:
             lines.append(("stopped", self.stopped_because))
@@ -203,6 +209,10 @@ def markdown_table(title: str, lines: Iterable[tuple[str, str]]) -> str:
     """Return a two-column table; what could break it is escaped."""
     rows = [f"| {name} | {_cell(value)} |" for name, value in lines]
     return "\n".join([f"## {title}", "", "| | |", "| --- | --- |", *rows, ""])
+
+
+def _failed_before(count: int) -> str:
+    return f"{count:,} (left alone; --retry failed tries them again)"
 
 
 def _cell(value: str) -> str:

@@ -64,8 +64,7 @@ def _augment(source: str, destination: str, **parameters: Any) -> Receipt:
 
 def _quiet_prefect() -> None:
     """Leave out of the terminal what the command says better: tracebacks of foreseen errors, lines under the bar."""
-
-    least = logging.ERROR if is_terminal() else logging.INFO
+    least = logging.CRITICAL if is_terminal() else logging.INFO
 
     def says_more(record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], VariationsError | RunStopped):

@@ -46,9 +46,11 @@ def prefect_server() -> Iterator[None]:
         if failures:
             raise RuntimeError("Prefect's temporary server did not start") from failures[0]
         with temporary_settings({PREFECT_API_URL: server.api_url}):
-            yield
-            # What the run said last is still on its way; a server that is gone would turn it into an error.
-            APILogWorker.drain_all(timeout=DRAIN_SECONDS)
-            EventsWorker.drain_all(timeout=DRAIN_SECONDS)
+            try:
+                yield
+            finally:
+                # What the run said last is still on its way; without a server Prefect would wait for it at the exit.
+                APILogWorker.drain_all(timeout=DRAIN_SECONDS)
+                EventsWorker.drain_all(timeout=DRAIN_SECONDS)
     finally:
         server.stop()

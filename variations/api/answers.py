@@ -6,6 +6,7 @@ one URL where a request is done. The table of codes is the vendor's product page
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -28,8 +29,14 @@ from variations.models import (
 
 RATE_LIMIT_RESET_HEADER = "x-rate-limit-reset-at-utc"
 _LONGEST_TEXT = 300
+# No error needs more; what follows a page's head is not worth the search for its tags.
+_LONGEST_BODY_READ = 20_000
 _TAGS = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
-_CREDITS = re.compile(r"credit|balance|top[ -]?up", re.IGNORECASE)
+# An error may repeat the source's address, signature included, in whatever form the server's own error had it.
+_QUERY = re.compile(r"\?[^\s?\"'<>=]+=[^\s\"'<>]*")
+_KEY = re.compile(r"\bSG_\w+")
+_ADDRESS = re.compile(r"https?://[^\s\"'<>]*", re.IGNORECASE)
+_CREDITS = re.compile(r"credit|\bbalance\b|top[ -]?up", re.IGNORECASE)
 _SPEND_LIMIT = re.compile(r"spend\w*[ -]?limit|limit .*\b(spend|team)|budget", re.IGNORECASE)
 
 
@@ -37,7 +44,7 @@ def body_of(content: bytes) -> Any:
     """Return the JSON of a body, or None where it is none (an HTML error page, an empty body)."""
     try:
         return json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -49,8 +56,14 @@ def error_text(content: bytes) -> str:
         text = ": ".join(part if isinstance(part, str) else json.dumps(part) for part in parts if part)
         text = text or json.dumps(body)
     else:
-        text = _TAGS.sub(" ", content.decode("utf-8", errors="replace"))
-    text = " ".join(text.split())
+        text = _TAGS.sub(" ", content[:_LONGEST_BODY_READ].decode("utf-8", errors="replace"))
+    return shown_text(text)
+
+
+def shown_text(text: str) -> str:
+    """Return what may be shown and stored of a text that the API wrote: one line, no query of an address, no key."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text[:_LONGEST_BODY_READ])
+    text = _KEY.sub("SG_…", _QUERY.sub("?…", " ".join(text.split())))
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
 
 
@@ -63,6 +76,8 @@ def error_of(  # noqa: PLR0911 - it is a table
     means to a submit is for the caller to say.
     """
     text = error_text(content) or "no text"
+    # Of what the API says, not of the address that it repeats: an image may be called credits.jpg.
+    words = _ADDRESS.sub("", text)
     match status_code:
         case 401:
             return errors.Unauthorized(
@@ -74,11 +89,11 @@ def error_of(  # noqa: PLR0911 - it is a table
             return errors.RequestGone(f"the API knows no such request (404: {text})", request_id=request_id)
         case 404 | 410:
             return errors.ModelUnavailable(f"the model is not there ({status_code}: {text}); check SEGMIND_BASE_URL")
-        case 406 if _SPEND_LIMIT.search(text):
+        case 406 if _SPEND_LIMIT.search(words):
             return errors.SpendLimitReached(
                 f"the team's spend limit is used up (406: {text}); raise it and run the same command again"
             )
-        case 406 if _CREDITS.search(text):
+        case 406 if _CREDITS.search(words):
             return errors.InsufficientCredits(
                 f"the account's credits are used up (406: {text}); top up and run the same command again"
             )
@@ -103,8 +118,11 @@ def seconds_between(answered: str | None, reset: str | None) -> float | None:
         return None
     try:
         since = parsedate_to_datetime(answered) if answered else datetime.now(UTC)
-    except ValueError:
+    except (ValueError, TypeError, IndexError, OverflowError):
         since = datetime.now(UTC)
+    if since.tzinfo is None:
+        # "-0000" says: UTC, of which zone is not told.
+        since = since.replace(tzinfo=UTC)
     return max(0.0, (until - since).total_seconds())
 
 
@@ -124,7 +142,7 @@ def accepted(content: bytes) -> Accepted | None:
     """Read the answer to a submit; None means that it names no request, so nobody can say what was accepted."""
     body = body_of(content)
     request_id = body.get("request_id") if isinstance(body, dict) else None
-    return Accepted(request_id) if isinstance(request_id, str) and request_id else None
+    return Accepted(request_id) if isinstance(request_id, str) and request_id and request_id.isprintable() else None
 
 
 def status(content: bytes, *, request_id: str) -> Status | None:
@@ -144,8 +162,9 @@ def status(content: bytes, *, request_id: str) -> Status | None:
         case "COMPLETED":
             return Completed(request_id, tuple(outputs(body)), metrics(body.get("metrics")), _integer(body.get("seed")))
         case "FAILED":
-            return Failed(request_id, _text(body.get("error")), metrics(body.get("metrics")))
-    raise errors.UnexpectedAnswer(f"the API told an unknown status {body['status']!r}", request_id=request_id)
+            return Failed(request_id, shown_text(_text(body.get("error"))), metrics(body.get("metrics")))
+    word = shown_text(body["status"])
+    raise errors.UnexpectedAnswer(f"the API told an unknown status {word!r}", request_id=request_id)
 
 
 def outputs(body: Mapping[str, Any]) -> Iterable[OutputFile]:
@@ -154,7 +173,7 @@ def outputs(body: Mapping[str, Any]) -> Iterable[OutputFile]:
     described = [
         OutputFile(image["url"], _text(image.get("content_type")) or None, _integer(image.get("file_size")))
         for image in (images if isinstance(images, list) else [])
-        if isinstance(image, dict) and isinstance(image.get("url"), str)
+        if isinstance(image, dict) and isinstance(image.get("url"), str) and image["url"]
     ]
     if described:
         return described
@@ -241,18 +260,19 @@ def history_record(rows: Iterable[Mapping[str, Any]], *, request_id: str) -> His
         output_urls=tuple(urls),
         latency_seconds=None if latency is None else latency / 1000,
         created_at=timestamp(created),
-        error=_text(first.get("error")) or None,
+        error=shown_text(_text(first.get("error"))) or None,
     )
 
 
 def number(value: Any) -> float | None:
-    """Read a number that may be written as a string; None if it is none."""
+    """Read a finite number that may be written as a string; None if it is none."""
     if isinstance(value, bool):
         return None
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return found if math.isfinite(found) else None
 
 
 def _integer(value: Any) -> int | None:

@@ -15,7 +15,7 @@ import httpx
 from variations import errors
 from variations.api import answers
 from variations.api.http import TRANSPORT_ERRORS, was_never_sent
-from variations.models import Accepted, Completed, Credits, Failed, GeneratedImage, HistoryRecord, Status
+from variations.models import Accepted, Credits, GeneratedImage, HistoryRecord, Status
 from variations.parameters import MODEL
 
 
@@ -187,14 +187,19 @@ class Client:
         if isinstance(body, dict) and isinstance(body.get("data"), dict):
             body = body["data"]
         rows = [body] if isinstance(body, dict) and "request_id" in body else answers.history_rows(answer.content)
+        # A server that does not know the path may answer with the page of all requests.
+        rows = [row for row in rows if row.get("request_id") == request_id]
+        if not rows:
+            raise errors.RequestGone("the history has no record of it", request_id=request_id)
         return answers.history_record(rows, request_id=request_id)
 
     async def _look_up(self, url: str, request_id: str) -> Status:
         answer = await self._get(url, request_id=request_id)
-        # The body has the word where it tells an end: a failed request is served as 422.
-        found = answers.status(answer.content, request_id=request_id)
-        if isinstance(found, Completed | Failed) or (found is not None and answer.is_success):
-            return found
+        # A failed request is served as 422. Of any other refusal the code has the word: gateways too say "status".
+        if answer.is_success or answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+            found = answers.status(answer.content, request_id=request_id)
+            if found is not None:
+                return found
         if answer.is_success:
             raise errors.ServiceUnavailable("the API told no status", request_id=request_id)
         raise _refused(answer, request_id=request_id)
@@ -203,7 +208,7 @@ class Client:
         self, url: str, *, request_id: str | None = None, params: Mapping[str, Any] | None = None
     ) -> httpx.Response:
         try:
-            return await self._http.get(url, headers=self._headers, params=params)
+            return await self._http.get(url, headers=self._headers, params=params, follow_redirects=False)
         except TRANSPORT_ERRORS as error:
             if was_never_sent(error):
                 raise _unreachable(url, error, request_id=request_id) from error
@@ -211,11 +216,13 @@ class Client:
 
     async def _post(self, url: str, body: Mapping[str, Any], *, timeout_seconds: float | None = None) -> httpx.Response:
         timeout = httpx.USE_CLIENT_DEFAULT if timeout_seconds is None else httpx.Timeout(timeout_seconds)
+        request = self._http.build_request("POST", url, headers=self._headers, json=body, timeout=timeout)
         try:
-            return await self._http.post(url, headers=self._headers, json=body, timeout=timeout)
-        except TRANSPORT_ERRORS as error:
+            return await self._http.send(request, follow_redirects=False)
+        except Exception as error:
             if was_never_sent(error):
                 raise _unreachable(url, error) from error
+            # Whatever it was: the request is on its way, and may be accepted.
             raise errors.SubmitUnknown(f"the answer was lost ({_name(error)})") from error
 
 

@@ -16,6 +16,11 @@ from variations.api.http import TRANSPORT_ERRORS
 OUTPUT_HOST: Final = "images.segmind.com"
 MAX_OUTPUT_BYTES: Final = 50_000_000
 MAX_REDIRECTS: Final = 3
+# What a compressed body may be packed with: at most a thousandfold, of a chunk of some KB at a time.
+_ENCODINGS: Final = {"", "identity", "gzip", "deflate"}
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+
+_HEADERS: Final = {"accept": "image/*", "accept-encoding": "identity"}
 
 Resolver = Callable[[str], Awaitable[list[str]]]
 
@@ -51,12 +56,19 @@ class OutputPolicy:
             OutputRefused: it is not http(s), not an allowed host, or in a private range.
             OutputUnavailable: the host has no address.
         """
-        parts = urlsplit(url)
-        host = (parts.hostname or "").lower()
+        try:
+            parts = urlsplit(url)
+            host = (parts.hostname or "").lower()
+            # Another parser may see another host in the same text; the one that sends it has to agree.
+            sent_to = httpx.URL(url).host.lower()
+        except (ValueError, httpx.InvalidURL) as error:
+            raise errors.OutputRefused("the output's address is not a URL") from error
         if parts.scheme not in {"http", "https"} or not host:
             raise errors.OutputRefused(f"an output is fetched over http(s) only, not {parts.scheme or 'nothing'}")
-        if parts.username or parts.password:
+        if "@" in parts.netloc:
             raise errors.OutputRefused(f"the output's address at {host} carries a user name")
+        if sent_to != host:
+            raise errors.OutputRefused("the output's address names no single host")
         if host not in {self.api_host.lower(), OUTPUT_HOST, *(allowed.lower() for allowed in self.allowed_hosts)}:
             raise errors.OutputRefused(f"outputs do not come from {host}; VARIATIONS_OUTPUT_HOSTS can allow it")
         if await _is_private(host, resolve) and not await _is_private(self.api_host, resolve):
@@ -66,9 +78,21 @@ class OutputPolicy:
 async def _is_private(host: str, resolve: Resolver) -> bool:
     try:
         addresses = [host.strip("[]")] if _is_address(host) else await resolve(host)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise errors.OutputUnavailable(f"{host} has no address ({error})") from error
-    return any(not ipaddress.ip_address(address.split("%")[0]).is_global for address in addresses)
+    return any(not _is_public(address) for address in addresses)
+
+
+def _is_public(text: str) -> bool:
+    address = ipaddress.ip_address(text.split("%", maxsplit=1)[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        # Addresses that only wrap an IPv4 one count as that one.
+        if address in _NAT64:
+            return _is_public(str(ipaddress.IPv4Address(address.packed[-4:])))
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is not None:
+            return _is_public(str(inner))
+    return address.is_global and not (address.is_multicast or address.is_reserved)
 
 
 def _is_address(host: str) -> bool:
@@ -92,9 +116,9 @@ async def fetch_output(
     for _ in range(MAX_REDIRECTS + 1):
         await policy.check(url, resolve=resolve)
         try:
-            async with http.stream("GET", url, headers={"accept": "image/*"}) as answer:
-                if answer.is_redirect:
-                    url = urljoin(url, answer.headers.get("location", ""))
+            async with http.stream("GET", url, headers=_HEADERS, follow_redirects=False) as answer:
+                if answer.has_redirect_location:
+                    url = _target(url, answer)
                     continue
                 _check_code(answer)
                 return await _read(answer, max_bytes=policy.max_bytes)
@@ -102,6 +126,13 @@ async def fetch_output(
             cause = error.__cause__ or error
             raise errors.ServiceUnavailable(f"the output broke off ({type(cause).__name__})") from error
     raise errors.OutputRefused(f"more than {MAX_REDIRECTS} redirects")
+
+
+def _target(url: str, answer: httpx.Response) -> str:
+    try:
+        return urljoin(url, answer.headers["location"])
+    except ValueError as error:
+        raise errors.OutputRefused("the output's redirect leads to what is not a URL") from error
 
 
 def _check_code(answer: httpx.Response) -> None:
@@ -115,8 +146,10 @@ def _check_code(answer: httpx.Response) -> None:
 
 async def _read(answer: httpx.Response, *, max_bytes: int) -> bytes:
     too_large = errors.OutputRefused(f"the output is larger than {max_bytes:,} bytes")
+    if answer.headers.get("content-encoding", "").strip().lower() not in _ENCODINGS:
+        raise errors.OutputRefused("the output is packed in a way that is not opened")
     announced = answer.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
+    if announced.isdecimal() and int(announced) > max_bytes:
         raise too_large
     content = bytearray()
     # Counted as it comes, decompressed: neither the header nor a compressed body can slip past.

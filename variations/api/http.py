@@ -28,6 +28,19 @@ def default_http_client(*, max_connections: int = 128) -> httpx.AsyncClient:
 # What either transport may raise while it talks. aiohttp's own errors come through where httpx-aiohttp maps them to
 # nothing, such as an answer that is not HTTP.
 TRANSPORT_ERRORS = (httpx.TransportError, httpx.DecodingError, aiohttp.ClientError, OSError, TimeoutError)
+# Those that precede the first byte of a request, a proxy that refuses to tunnel it included.
+_NEVER_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
 
 
 def was_never_sent(error: BaseException) -> bool:
@@ -38,6 +51,4 @@ def was_never_sent(error: BaseException) -> bool:
     the first byte.
     """
     cause = error if isinstance(error, aiohttp.ClientError) else error.__cause__
-    if isinstance(cause, aiohttp.ClientError | TimeoutError):
-        return isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol)
+    return isinstance(cause if isinstance(cause, aiohttp.ClientError | TimeoutError) else error, _NEVER_SENT)

@@ -1,5 +1,6 @@
 """Ask the API: within the plan's limit, and again where that is safe."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -22,6 +23,7 @@ class Calls:
         count_all: whether every call counts against it, or submits alone.
         requests: calls by kind, counted here.
         clock, random: time, and numbers from 0 to 1.
+        stop: called where nothing more is to be sent, though this call's own error is another.
     """
 
     def __init__(
@@ -32,13 +34,15 @@ class Calls:
         requests: dict[str, int],
         clock: Clock,
         random: Callable[[], float],
+        stop: Callable[[errors.ServiceDown], None],
     ) -> None:
         self._rate = rate
         self._count_all = count_all
         self._requests = requests
         self._clock = clock
         self._random = random
-        self._items_refused_in_a_row = 0
+        self._stop = stop
+        self._items_refused_in_a_row: Counter[str] = Counter()
 
     async def send(self, kind: str, post: Callable[[], Awaitable[T]]) -> T:
         """Send a POST, and again only where it is certain that it was not accepted.
@@ -54,23 +58,30 @@ class Calls:
             except errors.Repeatable as error:
                 delay = submit_delay_seconds(error, attempt, random=self._random())
                 if delay is None:
-                    self._check_outage(error)
+                    down = self._outage(kind, error)
+                    if down is not None:
+                        raise down from error
                     raise
                 if isinstance(error, errors.RateLimited):
                     self._rate.pause(delay)
                 else:
                     attempt += 1
-                    await self._clock.sleep(delay)
+                    await self._rate.sleep_before_new(delay)
+            except errors.SubmitUnknown as error:
+                # This item stays unknown. A gateway that loses every answer must not make the whole manifest so.
+                down = self._outage(kind, error)
+                if down is not None:
+                    self._stop(down)
+                raise
             else:
-                self._items_refused_in_a_row = 0
+                self._items_refused_in_a_row[kind] = 0
                 return answer
 
-    def _check_outage(self, error: errors.Repeatable) -> None:
-        self._items_refused_in_a_row += 1
-        if isinstance(error, errors.Unreachable) or self._items_refused_in_a_row >= OUTAGE_ITEMS:
-            raise errors.ServiceDown(
-                f"the API does not take requests ({error.message}); run the same command again later"
-            ) from error
+    def _outage(self, kind: str, error: errors.VariationsError) -> errors.ServiceDown | None:
+        self._items_refused_in_a_row[kind] += 1
+        if not isinstance(error, errors.Unreachable) and self._items_refused_in_a_row[kind] < OUTAGE_ITEMS:
+            return None
+        return errors.ServiceDown(f"the API does not take requests ({error.message}); run the same command again later")
 
     async def get(self, kind: str, get: Callable[[], Awaitable[T]], *, seconds: float) -> T:
         """Ask, and ask again for so many seconds: a GET is always safe to repeat."""
@@ -93,4 +104,6 @@ class Calls:
     async def _take(self, kind: str, priority: Priority) -> None:
         if self._count_all or kind == "submit":
             await self._rate.take(priority)
+        else:
+            await self._rate.unpaused()
         self._requests[kind] = self._requests.get(kind, 0) + 1

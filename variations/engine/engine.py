@@ -11,10 +11,12 @@ import random as random_module
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 from variations import errors
+from variations.api.answers import shown_text
 from variations.api.client import Client
 from variations.api.download import OutputPolicy, fetch_output
 from variations.api.retry import backoff_seconds
@@ -26,7 +28,17 @@ from variations.engine.polling import FixedInterval, PollingSchedule
 from variations.engine.progress import Progress
 from variations.engine.rate import NoMoreNew, RateLimit
 from variations.engine.sources import HandedOver, SourceUrls
-from variations.models import Completed, Failed, Metrics, Outcome, OutcomeStatus, OutputFile, Variation
+from variations.models import (
+    Completed,
+    Failed,
+    Metrics,
+    Outcome,
+    OutcomeStatus,
+    OutputFile,
+    Processing,
+    Status,
+    Variation,
+)
 from variations.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -53,6 +65,7 @@ class _Request:
     submitted_at: datetime | None = None
     submitted: float = 0.0
     polls: int = 0
+    has_slot: bool = True
 
 
 class Engine:
@@ -91,6 +104,7 @@ class Engine:
             requests=self.progress.requests,
             clock=self._clock,
             random=random,
+            stop=self.stop,
         )
         self._slots = asyncio.Semaphore(limits.max_in_flight)
         self._sources = SourceUrls(self._upload, presign_seconds=limits.presign_seconds)
@@ -134,11 +148,18 @@ class Engine:
                 if self.stopped_by is not None:
                     self._slots.release()
                     break
-                group.create_task(self._make(variation, outcomes))
+                request = _Request(variation)
+                # A task that is cancelled before it begins gives its slot back too: other shards wait for it.
+                making = group.create_task(self._make(request, outcomes))
+                making.add_done_callback(partial(self._give_back, request))
         return outcomes
 
-    async def _make(self, variation: Variation, outcomes: list[Outcome]) -> None:
-        request = _Request(variation)
+    def _give_back(self, request: _Request, _: object = None) -> None:
+        if request.has_slot:
+            request.has_slot = False
+            self._slots.release()
+
+    async def _make(self, request: _Request, outcomes: list[Outcome]) -> None:
         made: list[Outcome] = []
         try:
             completed = await self._request(request)
@@ -159,7 +180,7 @@ class Engine:
             return await self._wait(request)
         finally:
             self.progress.in_flight -= 1
-            self._slots.release()
+            self._give_back(request)
 
     async def _submit(self, request: _Request) -> None:
         request.source = await self._sources.url_of(request.variation.source)
@@ -183,7 +204,7 @@ class Engine:
                     "status", lambda: self._client.status(request_id), seconds=self._schedule.deadline_seconds - age
                 )
             except errors.RequestGone as gone:
-                return await self._from_history(request_id, gone)
+                status = await self._from_history(request_id, gone)
             match status:
                 case Completed():
                     return status
@@ -191,16 +212,19 @@ class Engine:
                     raise errors.InferenceFailed(status.error, request_id=request_id)
         raise errors.InferenceTimeout(request_id, age)
 
-    async def _from_history(self, request_id: str, gone: errors.RequestGone) -> Completed:
+    async def _from_history(self, request_id: str, gone: errors.RequestGone) -> Status:
         """Look a request up that the API forgot: its record stays, and its output lives for days."""
         try:
             record = await self._calls.get(
                 "history", lambda: self._client.history_record(request_id), seconds=RESULT_SECONDS
             )
-        except errors.ItemError:
+        except (errors.ItemError, errors.RunError):
+            # The history is a service of its own: what is wrong with it is not wrong with the run.
             raise gone from None
         if record.status == "FAILED":
-            raise errors.InferenceFailed(record.error or "", request_id=request_id)
+            return Failed(request_id, record.error or "")
+        if record.status == "PENDING":
+            return Processing(request_id)
         if not record.output_urls:
             raise gone
         return Completed(
@@ -212,10 +236,10 @@ class Engine:
     async def _collect(self, request: _Request, completed: Completed) -> list[Outcome]:
         """Fetch and store every image of a finished request; what is missing of those wanted is a row too."""
         if not completed.outputs:
-            completed = await self._calls.get("result", lambda: self._result(request), seconds=RESULT_SECONDS)
+            completed = await self._with_outputs(request)
         completed_at = self._clock.now()
         wanted = request.variation.parameters.num_outputs
-        made = len(completed.outputs)
+        made = min(wanted, len(completed.outputs))
         cost_usd = completed.metrics.cost_usd
         cost_each = self._limits.price_usd if cost_usd is None else cost_usd / made
 
@@ -227,11 +251,21 @@ class Engine:
             outcome = replace(outcome, cost_usd=cost_each)
             try:
                 image = await self._outputs.keep(request.variation, completed.outputs[index], output_index=index)
-            except errors.VariationsError as error:
-                return replace(outcome, status=self._blame(request, error), error_code=error.code, error=error.message)
+            except Exception as error:  # noqa: BLE001 - nor may one image take the others of its request with it
+                code, text = _code_and_text(error)
+                return replace(outcome, status=self._blame(request, error), error_code=code, error=text)
             return replace(outcome, status="kept", image=image)
 
-        return list(await asyncio.gather(*(keep(index) for index in range(max(wanted, made)))))
+        return list(await asyncio.gather(*(keep(index) for index in range(wanted))))
+
+    async def _with_outputs(self, request: _Request) -> Completed:
+        try:
+            return await self._calls.get("result", lambda: self._result(request), seconds=RESULT_SECONDS)
+        except errors.RequestGone as gone:
+            found = await self._from_history(request.request_id or "", gone)
+            if not isinstance(found, Completed):
+                raise
+            return found
 
     async def _result(self, request: _Request) -> Completed:
         status = await self._client.result(request.request_id or "")
@@ -246,8 +280,7 @@ class Engine:
         status = self._blame(request, error)
         if request.request_id is None and isinstance(error, errors.RunError | errors.RunPaused):
             return []
-        code = error.code if isinstance(error, errors.VariationsError) else "internal_error"
-        text = error.message if isinstance(error, errors.VariationsError) else f"{type(error).__name__}: {error}"
+        code, text = _code_and_text(error)
         return [
             replace(
                 self._outcome(request, index),
@@ -309,3 +342,9 @@ class Engine:
 
     async def _back_off(self, attempt: int) -> None:
         await self._clock.sleep(backoff_seconds(attempt, random=self._random()))
+
+
+def _code_and_text(error: Exception) -> tuple[str, str]:
+    if isinstance(error, errors.VariationsError):
+        return error.code, error.message
+    return "internal_error", shown_text(f"{type(error).__name__}: {error}")

@@ -39,6 +39,7 @@ class RateLimit:
         self._order = itertools.count()
         self._pump: asyncio.Task[None] | None = None
         self._closed_to_new = False
+        self._closing = asyncio.Event()
 
     async def take(self, priority: Priority) -> None:
         """Return when one request may leave.
@@ -53,6 +54,29 @@ class RateLimit:
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._let_through())
         await turn
+        # It may have been closed between the turn and this line.
+        if self._closed_to_new and priority is Priority.NEW:
+            raise NoMoreNew
+
+    async def unpaused(self) -> None:
+        """Return when no 429 holds everything: for requests that the pace does not count."""
+        while (wait := self._paused_until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(wait)
+
+    async def sleep_before_new(self, seconds: float) -> None:
+        """Wait before something new is tried again.
+
+        Raises:
+            NoMoreNew: `close_to_new` was called, before or while this waited.
+        """
+        waits = {asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._closing.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._closed_to_new:
+            raise NoMoreNew
 
     def pause(self, seconds: float) -> None:
         """Let nothing through for so long: the API said 429."""
@@ -61,6 +85,7 @@ class RateLimit:
     def close_to_new(self) -> None:
         """Turn away every `Priority.NEW`, those that wait too."""
         self._closed_to_new = True
+        self._closing.set()
         for priority, _, turn in self._waiting:
             if priority is Priority.NEW and not turn.done():
                 turn.set_exception(NoMoreNew())

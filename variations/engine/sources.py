@@ -54,8 +54,11 @@ class SourceUrls:
         if source.uri.startswith(("http://", "https://")):
             return HandedOver(source.uri, source.public_uri)
         if source.uri.startswith("s3://"):
-            root, key = split_uri(source.uri)
-            url = await self._open_storage(root).presigned_url(key, expires_seconds=self._presign_seconds)
+            try:
+                root, key = split_uri(source.uri)
+                url = await self._open_storage(root).presigned_url(key, expires_seconds=self._presign_seconds)
+            except errors.BadInput as error:
+                raise errors.SourceUnavailable(f"the source cannot be signed: {error.message}") from error
             return HandedOver(url, public_uri(url))
         url = await self._uploaded(source.uri)
         return HandedOver(url, public_uri(url))
@@ -70,8 +73,8 @@ class SourceUrls:
             # Several variations may wait for one upload: none of them may cancel it for the others.
             return await asyncio.shield(known)
         except BaseException:
-            if known.done():
-                self._uploads.pop(uri, None)
+            if known.done() and self._uploads.get(uri) is known:
+                del self._uploads[uri]
             raise
 
     async def _upload_file(self, uri: str) -> str:

@@ -1,7 +1,6 @@
 """Ctrl-C and SIGTERM: the first stops in order, the second at once."""
 
 import asyncio
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,9 +15,9 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stop_on_signals(engine: Engine) -> Iterator[None]:
-    """Stop the engine at the first signal, and the process at the second; elsewhere than in a main thread, do nothing.
+    """Stop the engine at the first signal and interrupt everything at the second; the third is the system's own.
 
-    The handlers that were there before come back at the end.
+    The handlers that were there before come back at the end. Elsewhere than in a main thread, do nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -28,7 +27,10 @@ def stop_on_signals(engine: Engine) -> Iterator[None]:
 
     def stop(number: signal.Signals) -> None:
         if engine.stopped_by is not None:
-            os._exit(128 + number)
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+            # Out of the event loop, through every `finally` there is: a server that was started must not stay behind.
+            raise KeyboardInterrupt
         engine.stop(StoppedByUser(f"stopped by {number.name}; the same command goes on where this one stopped"))
 
     for number in SIGNALS:

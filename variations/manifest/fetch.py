@@ -61,9 +61,10 @@ class Manifest:
     def __repr__(self) -> str:
         return f"Manifest({shown_uri(self.uri)!r}, {len(self.files)} files, labels {self.label_schema.names})"
 
-    def batches(self, *, batch_rows: int = 10_000) -> Iterator[list[Source | RejectedSource]]:
+    def batches(self, *, batch_rows: int = 2_000) -> Iterator[list[Source | RejectedSource]]:
         """Yield the rows file by file in their order, at most `batch_rows` at a time.
 
+        Larger batches are slower, not faster: the garbage collector goes through all that is alive in one.
         A source's labels are those of its own file; a label that only other files have is absent.
 
         Raises:

@@ -1,0 +1,222 @@
+"""What is sent again, how often, and when the run is told to stop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from variations import errors
+from variations.api.retry import CONNECT_ATTEMPTS, SUBMIT_ATTEMPTS
+from variations.engine.calls import OUTAGE_ITEMS, Calls
+from variations.engine.rate import NoMoreNew, RateLimit
+
+from .simulation import LoopClock, simulate
+
+
+class Desk:
+    """Calls with what they need, and what they were told."""
+
+    def __init__(self, *, count_all: bool = True) -> None:
+        self.clock = LoopClock()
+        self.started = self.clock.monotonic()
+        self.rate = RateLimit(0, clock=self.clock)
+        self.requests: dict[str, int] = {}
+        self.stops: list[errors.ServiceDown] = []
+        self.calls = Calls(
+            self.rate,
+            count_all=count_all,
+            requests=self.requests,
+            clock=self.clock,
+            random=lambda: 1.0,
+            stop=self.stops.append,
+        )
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self.clock.monotonic() - self.started
+
+
+def scripted(*answers: Exception | str) -> Callable[[], Awaitable[str]]:
+    """Return a call that gives these answers one by one, and the last for ever."""
+    script = list(answers)
+
+    async def call() -> str:
+        await asyncio.sleep(0.01)
+        answer = script.pop(0) if len(script) > 1 else script[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return call
+
+
+def busy() -> errors.ServiceUnavailable:
+    """Return a plain 500."""
+    return errors.ServiceUnavailable("500")
+
+
+def test_a_submit_is_repeated_after_a_500_and_gives_up_after_five() -> None:
+    """The error of the last attempt is the item's."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        assert await desk.calls.send("submit", scripted(busy(), busy(), "taken")) == "taken"
+        assert desk.requests == {"submit": 3}
+        with pytest.raises(errors.ServiceUnavailable):
+            await desk.calls.send("submit", scripted(busy()))
+        return desk
+
+    desk = simulate(main())
+    assert desk.requests["submit"] == 3 + SUBMIT_ATTEMPTS
+    assert not desk.stops
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.SubmitUnknown("lost"),
+        errors.InvalidRequest("400"),
+        errors.Unauthorized("401"),
+        errors.InsufficientCredits("406"),
+        errors.UnexpectedAnswer("405"),
+        RuntimeError("a bug"),
+    ],
+)
+def test_everything_else_is_sent_exactly_once(error: Exception) -> None:
+    """A lost answer above all."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        with pytest.raises(type(error)):
+            await desk.calls.send("submit", scripted(error, "paid twice"))
+        return desk
+
+    assert simulate(main()).requests == {"submit": 1}
+
+
+def test_429s_are_no_attempts() -> None:
+    """However many there are, each waits for its reset, and five plain 500s are still allowed."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        limited = [errors.RateLimited("429", wait_seconds=10) for _ in range(20)]
+        answers = [*limited, *(busy() for _ in range(SUBMIT_ATTEMPTS - 1)), "taken"]
+        assert await desk.calls.send("submit", scripted(*answers)) == "taken"
+        return desk
+
+    assert 200 <= simulate(main()).elapsed < 220
+
+
+@pytest.mark.parametrize("count_all", [True, False])
+@pytest.mark.parametrize("kind", ["status", "submit"])
+def test_a_429_holds_its_call_until_the_reset(*, count_all: bool, kind: str) -> None:
+    """Where polls are not counted too: they were limited all the same."""
+
+    async def main() -> Desk:
+        desk = Desk(count_all=count_all)
+        script = scripted(errors.RateLimited("429", wait_seconds=30), "done")
+        asked = desk.calls.send(kind, script) if kind == "submit" else desk.calls.get(kind, script, seconds=600)
+        other = asyncio.create_task(desk.calls.get("status", scripted("done"), seconds=600))
+        await asyncio.sleep(0)
+        assert await asked == "done"
+        await other
+        # And so is every other call from now on.
+        desk.rate.pause(10)
+        await desk.calls.get("result", scripted("done"), seconds=600)
+        return desk
+
+    desk = simulate(main())
+    assert 40 <= desk.elapsed < 41
+    assert desk.requests[kind] == (3 if kind == "status" else 2)
+
+
+def test_no_connection_is_tried_for_a_minute_and_then_the_service_is_down() -> None:
+    """One item is enough to say so."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        with pytest.raises(errors.ServiceDown):
+            await desk.calls.send("submit", scripted(errors.Unreachable("no connection")))
+        return desk
+
+    desk = simulate(main())
+    assert desk.requests["submit"] == CONNECT_ATTEMPTS
+    assert 30 < desk.elapsed < 120
+
+
+def test_many_items_that_fail_in_a_row_are_an_outage() -> None:
+    """The last of them is the service's fault, not its own; one success in between starts the count anew."""
+
+    async def main() -> None:
+        desk = Desk()
+        for round_number in range(2):
+            for _ in range(OUTAGE_ITEMS - 1):
+                with pytest.raises(errors.ServiceUnavailable):
+                    await desk.calls.send("submit", scripted(busy()))
+            if round_number == 0:
+                await desk.calls.send("submit", scripted("taken"))
+        # An upload goes to another host: its success says nothing of submits.
+        await desk.calls.send("upload", scripted("uploaded"))
+        with pytest.raises(errors.ServiceDown):
+            await desk.calls.send("submit", scripted(busy()))
+
+    simulate(main())
+
+
+def test_many_lost_answers_in_a_row_stop_the_run() -> None:
+    """Each stays unknown, but a gateway that loses every answer does not cost the whole manifest."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        for number in range(OUTAGE_ITEMS):
+            assert not desk.stops, number
+            with pytest.raises(errors.SubmitUnknown):
+                await desk.calls.send("submit", scripted(errors.SubmitUnknown("502")))
+        return desk
+
+    desk = simulate(main())
+    assert [type(stop) for stop in desk.stops] == [errors.ServiceDown]
+    assert desk.requests == {"submit": OUTAGE_ITEMS}
+
+
+def test_a_get_is_repeated_for_as_long_as_it_may() -> None:
+    """Its last error is raised when the next attempt would come too late."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        assert await desk.calls.get("status", scripted(*(busy() for _ in range(9)), "done"), seconds=600) == "done"
+        desk.started = desk.clock.monotonic()
+        with pytest.raises(errors.ServiceUnavailable):
+            await desk.calls.get("status", scripted(busy()), seconds=100)
+        return desk
+
+    desk = simulate(main())
+    assert 60 < desk.elapsed <= 100
+
+
+@pytest.mark.parametrize("error", [errors.RequestGone("404"), errors.Unauthorized("401"), errors.UnexpectedAnswer("?")])
+def test_a_get_is_not_repeated_where_asking_changes_nothing(error: errors.VariationsError) -> None:
+    """The answer stands."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        with pytest.raises(type(error)):
+            await desk.calls.get("status", scripted(error, "done"), seconds=600)
+        return desk
+
+    assert simulate(main()).requests == {"status": 1}
+
+
+@pytest.mark.parametrize("error", [errors.ServiceUnavailable("500"), errors.Unreachable("no connection")])
+def test_a_submit_that_waits_to_be_repeated_ends_when_the_run_stops(error: errors.Repeatable) -> None:
+    """It was not accepted, so nothing is lost."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        asyncio.get_running_loop().call_later(1, desk.rate.close_to_new)
+        with pytest.raises(NoMoreNew):
+            await desk.calls.send("submit", scripted(error))
+        return desk
+
+    assert simulate(main()).elapsed == pytest.approx(1)
