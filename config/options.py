@@ -1,8 +1,13 @@
 """The options of a run: what the command line, the flow's form and the settings call the same."""
 
-from typing import Annotated, Literal
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar, get_type_hints
 
 from pydantic import Field
+from pydantic.fields import FieldInfo
+
+F = TypeVar("F", bound=Callable[..., object])
 
 VariationsPerSource = Annotated[int, Field(ge=1, le=1000, description="Variations wanted of each source.")]
 Retry = Annotated[
@@ -26,3 +31,15 @@ PollIntervalSeconds = Annotated[float, Field(gt=0, le=600, description="Seconds 
 DeadlineSeconds = Annotated[
     float, Field(gt=0, le=3600, description="Seconds after which a request that is not done is given up.")
 ]
+
+
+def described(function: F) -> F:
+    """Write the descriptions of a function's parameters into its docstring, where Prefect's form reads them."""
+    hints = get_type_hints(function, include_extras=True)
+    fields = {
+        name: next((item for item in getattr(hint, "__metadata__", ()) if isinstance(item, FieldInfo)), None)
+        for name, hint in hints.items()
+    }
+    lines = [f"    {name}: {field.description}" for name, field in fields.items() if field and field.description]
+    function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Args:", *lines])
+    return function

@@ -7,6 +7,7 @@ prefix, for every profile at the top and for one under `[profiles.NAME]`.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
@@ -31,6 +32,7 @@ from variations.engine.limits import Limits
 from variations.errors import SettingsError
 from variations.parameters import PARAMETER_NAMES, Parameters
 from variations.plan import Recipe
+from variations.uris import shown_uri
 
 PREFIX: Final = "VARIATIONS_"
 VENDOR_PREFIX: Final = "SEGMIND_"
@@ -39,6 +41,7 @@ DEFAULT_FILE: Final = "variations.toml"
 _POINTERS: Final = {"VARIATIONS_CONFIG", "VARIATIONS_PROFILE"}
 
 
+_KEY: Final = re.compile(r"SG_\w+")
 _toml: ContextVar[dict[str, Any]] = ContextVar("toml", default={})  # noqa: B039 - nobody writes to it
 
 
@@ -95,7 +98,9 @@ class Settings(BaseSettings):
     presign_seconds: int = Field(
         6 * 3600, ge=60, le=7 * 86400, description="Life of the presigned URL of a source in S3."
     )
-    price_usd: float = Field(0.031, ge=0, description="Price of an image, where the API does not report it.")
+    price_usd: float = Field(
+        0.031, ge=0, allow_inf_nan=False, description="Price of an image, where the API does not report it."
+    )
     output_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         (), description="Hosts that outputs may be fetched from besides the API's own, separated by commas."
     )
@@ -223,12 +228,19 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; known are {', '.join(known)}" if known else ""
 
 
+def _shown(value: Any) -> Any:
+    """Return a value for a message: a URL without a password, and no key that was put in the wrong place."""
+    if not isinstance(value, str):
+        return value
+    return _KEY.sub("SG_…", shown_uri(value) if "@" in value else value)
+
+
 def _explained(problem: ErrorDetails, overrides: Mapping[str, Any]) -> str:
     location = str(problem["loc"][0])
     name = next((name for name in Settings.model_fields if location in {name, variable_of(name)}), location)
     if name not in Settings.model_fields:
         return f"unknown setting {name!r}{_nearest(name, Settings.model_fields)}"
     label = name if name in overrides or not os.environ.get(variable_of(name)) else variable_of(name)
-    shown = "" if name == "segmind_api_key" else f" is {problem['input']!r}:"
+    shown = "" if name == "segmind_api_key" else f" is {_shown(problem['input'])!r}:"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{label}{shown} {message[0].lower()}{message[1:]}"

@@ -17,6 +17,7 @@ from variations.run import Job, open_run
 
 
 @flow(name="augment", persist_result=False)
+@options.described
 async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     source: Annotated[
         str, Field(min_length=1, description="Manifest or prefix of images: s3://…, file://… or a path.")

@@ -9,11 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from variations.identity import rejected_id
+from variations.manifest.labels import STRING, common_type, from_values
 from variations.models import Outcome, RejectedSource
 
 SCHEMA_VERSION: Final = 1
 METADATA_KEY: Final = "metadata.parquet"
 ROW_GROUP_ROWS: Final = 10_000
+
+# Not a column of the metadata: `read_dataset` makes it.
+IMAGE_URI: Final = "image_uri"
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
 SCHEMA: Final = pa.schema(
@@ -74,12 +78,14 @@ DICTIONARY_COLUMNS: Final = (
 
 
 def label_names(labels: Iterable[str]) -> dict[str, str]:
-    """Return the column of each label: its own name, or `label_…` where that is a column of the schema."""
+    """Return the column of each label: its own name, or `label_…` where that is a column of the dataset."""
     names: dict[str, str] = {}
-    taken = set(SCHEMA.names) | set(labels)
+    labels = list(labels)
+    ours = {*SCHEMA.names, IMAGE_URI}
+    taken = ours | set(labels)
     for label in labels:
         name = label
-        if label in SCHEMA.names:
+        if label in ours:
             name = f"label_{label}"
             while name in taken:
                 name = f"label_{name}"
@@ -163,24 +169,39 @@ def _table(rows: list[dict[str, Any]], labels_of_rows: list[dict[str, Any]], lab
     fields = [*SCHEMA, *(pa.field(names[label.name], label.type) for label in labels)]
     for row in rows:
         row["schema_version"] = SCHEMA_VERSION
-    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in SCHEMA]
+    arrays = [_array([row.get(field.name) for row in rows], field.type) for field in SCHEMA]
     # A row that was refused may hold a label that is not of its column's type: it is kept as null, its reason stays.
     arrays += [_label_array([row.get(label.name) for row in labels_of_rows], label.type) for label in labels]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _label_array(values: list[Any], kind: pa.DataType) -> pa.Array:
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Return an array; half a surrogate pair, which JSON can spell and UTF-8 cannot, is written as its escape."""
     try:
         return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except UnicodeEncodeError:
+        return pa.array([_encodable(value) for value in values], kind)
+
+
+def _encodable(value: Any) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _label_array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return _array(values, kind)
+    except _NOT_OF_THE_TYPE:
         return pa.concat_arrays([_one_label(value, kind) for value in values])
 
 
 def _one_label(value: Any, kind: pa.DataType) -> pa.Array:
     try:
-        return pa.array([value], kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return _array([value], kind)
+    except _NOT_OF_THE_TYPE:
         return pa.nulls(1, kind)
+
+
+_NOT_OF_THE_TYPE: Final = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
 
 def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
@@ -199,11 +220,10 @@ def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
 
 
 def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    try:
-        schemas = [pa.schema([("x", one)]), pa.schema([("x", other)])]
-        return pa.unify_schemas(schemas, promote_options="permissive").field("x").type
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.string()
+    # Two releases of pandas write one column in two units; microseconds hold every date and what clocks tell.
+    if pa.types.is_timestamp(one) and pa.types.is_timestamp(other) and one.tz == other.tz:
+        return pa.timestamp("us", one.tz) if one != other else one
+    return common_type(one, other)
 
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -216,8 +236,8 @@ def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
         column = table.column(field.name)
         if column.type == field.type:
             columns.append(column)
-        elif pa.types.is_string(field.type) and pa.types.is_nested(column.type):
-            columns.append(pa.array([None if value is None else str(value) for value in column.to_pylist()]))
+        elif field.type == STRING and not pa.types.is_large_string(column.type):
+            columns.append(_array(from_values(column.to_pylist(), STRING), STRING))
         else:
             columns.append(column.cast(field.type, safe=False))
     return pa.Table.from_arrays(columns, schema=schema)

@@ -10,8 +10,9 @@ from PIL import Image, UnidentifiedImageError
 from variations.errors import OutputInvalid
 
 MAX_PIXELS: Final = 50_000_000
-# MPO is a JPEG with further pictures behind the first.
+# MPO is what Pillow calls a JPEG with further pictures behind the first.
 FORMATS: Final = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp", "PNG": "png"}
+_READERS: Final = ("JPEG", "WEBP", "PNG")
 CONTENT_TYPES: Final = {"jpg": "image/jpeg", "webp": "image/webp", "png": "image/png"}
 # The spread between the darkest and the lightest of 32 x 32 averaged cells, of 255, under which an image shows nothing.
 BLANK_SPREAD: Final = 4
@@ -36,7 +37,7 @@ def inspect_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts
         OutputInvalid: it is not a jpg, webp or png, breaks off, or has more than `max_pixels`.
     """
     try:
-        image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+        image = Image.open(io.BytesIO(content), formats=_READERS)
         width, height = image.size
         if width * height > max_pixels:
             raise OutputInvalid(f"the image has {width}×{height} pixels, more than {max_pixels:,}")

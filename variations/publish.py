@@ -10,13 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from variations.dataset import METADATA_KEY, ROW_GROUP_ROWS, conformed, metadata_writer, unified
-from variations.errors import PreconditionFailed
+from variations.errors import ObjectNotFound, PreconditionFailed
 from variations.plan import Known
 from variations.storage import Storage
 
@@ -70,42 +70,89 @@ def _add_known(path: Path, known: Known) -> None:
                 known.failed[key] = max(attempt, known.failed.get(key, 0))
 
 
+_SOURCE: Final = ("source_id", "source_uri")
+_KEY: Final = ("variation_id", "output_index")
+# Whether it is kept, the attempt, whether it is unknown: the greatest is the row that stands. An image that is there
+# and paid for is never given up for a failure.
+_Standing = tuple[bool, int, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of a run's metadata, fetched; parts are numbered in the order of their runs."""
+
+    number: int
+    run_id: str
+    path: Path
+
+
 @dataclass(slots=True)
 class _Newest:
-    """Which part has the newest row of each image, and which sources have a newer word than an old refusal."""
+    """Which part has the row that stands of each image, and which run has the last word on a refused source.
 
-    part_of: dict[tuple[str, int], int] = field(default_factory=dict)
-    sources: set[str | None] = field(default_factory=set)
+    Attributes:
+        best: of each image in the parts, the standing of its best row and the number of its part.
+        runs: of each source that was ever refused, the last run among the parts with a row of it.
+    """
 
-    def add(self, path: Path, part: int) -> None:
-        for batch in pq.ParquetFile(path).iter_batches(columns=["variation_id", "output_index", *_SOURCE]):
+    best: dict[bytes, tuple[_Standing, int]] = field(default_factory=dict)
+    runs: dict[str, str] = field(default_factory=dict)
+
+    def expect(self, path: Path) -> None:
+        """Note whom a file refuses: only of these it matters who has the last word."""
+        refused = pq.read_table(path, columns=list(_SOURCE), filters=[("status", "=", "rejected")])
+        self.runs.update((name, "") for name in _source_names(refused.to_pydict()) if name is not None)
+
+    def add(self, part: _Part) -> None:
+        """Note the rows of a part; parts come in the order of their numbers."""
+        # Few standings for many rows: each is made once.
+        standings: dict[_Standing, tuple[_Standing, int]] = {}
+        for batch in pq.ParquetFile(part.path).iter_batches(
+            batch_size=ROW_GROUP_ROWS, columns=[*_KEY, "status", "attempt", *_SOURCE]
+        ):
             data = batch.to_pydict()
-            for variation_id, index in zip(data["variation_id"], data["output_index"], strict=True):
-                self.part_of[variation_id, index] = part
-            self.sources.update(_source_names(data))
+            for key, standing in zip(_keys(data), _standings(data), strict=True):
+                known = self.best.get(key)
+                if known is None or known[0] <= standing:
+                    self.best[key] = standings.setdefault(standing, (standing, part.number))
+            self.runs.update((name, part.run_id) for name in _source_names(data) if name in self.runs)
 
     def of_metadata(self, table: pa.Table) -> pa.Table:
-        """Return the rows that no part replaces."""
-        data = table.select(["variation_id", "output_index", "status", *_SOURCE]).to_pydict()
-        keys = zip(data["variation_id"], data["output_index"], strict=True)
-        refused = (status == "rejected" for status in data["status"])
+        """Return the rows of the metadata that no part replaces; those are then left out of the parts."""
+        data = table.select([*_KEY, "status", "attempt", *_SOURCE]).to_pydict()
+        keep = []
+        rows = zip(_keys(data), _standings(data), data["status"], _source_names(data), strict=True)
+        for key, standing, status, name in rows:
+            known = self.best.get(key)
+            if known is not None and known[0] < standing:
+                self.best[key] = (standing, -1)
+                known = None
+            superseded = status == "rejected" and name is not None and bool(self.runs[name])
+            keep.append(known is None and not superseded)
+        return table.filter(pa.array(keep, pa.bool_()))
+
+    def of_part(self, table: pa.Table, part: _Part) -> pa.Table:
+        """Return the rows of a part that stand."""
+        data = table.select([*_KEY, "status", *_SOURCE]).to_pydict()
         keep = [
-            key not in self.part_of and not (is_refused and name in self.sources)
-            for key, is_refused, name in zip(keys, refused, _source_names(data), strict=True)
+            self.best[key][1] == part.number
+            and not (status == "rejected" and name is not None and self.runs[name] > part.run_id)
+            for key, status, name in zip(_keys(data), data["status"], _source_names(data), strict=True)
         ]
         return table.filter(pa.array(keep, pa.bool_()))
 
-    def of_part(self, table: pa.Table, part: int) -> pa.Table:
-        """Return the rows for which this part is the newest."""
-        data = table.select(["variation_id", "output_index"]).to_pydict()
-        keys = zip(data["variation_id"], data["output_index"], strict=True)
-        return table.filter(pa.array([self.part_of[key] == part for key in keys], pa.bool_()))
+
+def _keys(data: dict[str, list[Any]]) -> Iterator[bytes]:
+    pairs = zip(data["variation_id"], data["output_index"], strict=True)
+    return (bytes.fromhex(variation_id) + index.to_bytes(4, "big") for variation_id, index in pairs)
 
 
-_SOURCE: Final = ("source_id", "source_uri")
+def _standings(data: dict[str, list[Any]]) -> Iterator[_Standing]:
+    pairs = zip(data["status"], data["attempt"], strict=True)
+    return ((status == "kept", attempt, status == "unknown") for status, attempt in pairs)
 
 
-def _source_names(data: dict[str, list[str | None]]) -> Iterator[str | None]:
+def _source_names(data: dict[str, list[Any]]) -> Iterator[str | None]:
     return (source_id or uri for source_id, uri in zip(data["source_id"], data["source_uri"], strict=True))
 
 
@@ -118,33 +165,46 @@ async def publish(storage: Storage) -> int:
     """
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(ATTEMPTS):
-            before = await storage.head(METADATA_KEY)
-            paths = []
-            if before is not None:
-                paths.append(Path(folder, "before.parquet"))
-                await storage.get_to_file(METADATA_KEY, paths[0])
-            for number, key in enumerate(await part_keys(storage, all_runs=before is None)):
-                paths.append(Path(folder, f"part-{number}.parquet"))
-                await storage.get_to_file(key, paths[-1])
-            merged = Path(folder, "merged.parquet")
-            rows = await asyncio.to_thread(_merge, paths, merged, has_metadata=before is not None)
             try:
-                if before is not None:
-                    await storage.replace(METADATA_KEY, merged, etag=before.etag, content_type=_PARQUET)
-                    return rows
-                if await storage.put_if_absent(METADATA_KEY, await asyncio.to_thread(merged.read_bytes)):
-                    return rows
+                rows = await _publish_once(storage, Path(folder))
             except PreconditionFailed:
                 continue
+            if rows is not None:
+                return rows
     raise PreconditionFailed(f"{storage.uri_of(METADATA_KEY)} was replaced by others {ATTEMPTS} times; run it again")
 
 
-def _merge(paths: list[Path], merged: Path, *, has_metadata: bool) -> int:
+async def _publish_once(storage: Storage, folder: Path) -> int | None:
+    """Merge and replace; None or PreconditionFailed say that somebody else was first."""
+    before = await storage.head(METADATA_KEY)
+    metadata = None
+    if before is not None:
+        metadata = folder / "before.parquet"
+        try:
+            await storage.get_to_file(METADATA_KEY, metadata)
+        except ObjectNotFound:
+            return None
+    parts = []
+    for number, key in enumerate(await part_keys(storage, all_runs=before is None)):
+        parts.append(_Part(number, key.split("/")[1], folder / f"part-{number}.parquet"))
+        await storage.get_to_file(key, parts[-1].path)
+    merged = folder / "merged.parquet"
+    rows = await asyncio.to_thread(_merge, metadata, parts, merged)
+    if before is not None:
+        await storage.replace(METADATA_KEY, merged, etag=before.etag, content_type=_PARQUET)
+        return rows
+    content = await asyncio.to_thread(merged.read_bytes)
+    return rows if await storage.put_if_absent(METADATA_KEY, content, content_type=_PARQUET) else None
+
+
+def _merge(metadata: Path | None, parts: list[_Part], merged: Path) -> int:
     """Write one file of several, each image once: row groups pass through, only keys are held."""
+    paths = [*([metadata] if metadata else []), *(part.path for part in parts)]
     newest = _Newest()
-    parts = paths[1:] if has_metadata else paths
-    for number, path in enumerate(parts):
-        newest.add(path, number)
+    for path in paths:
+        newest.expect(path)
+    for part in parts:
+        newest.add(part)
     schema = unified(pq.read_schema(path) for path in paths)
     rows = 0
     with metadata_writer(merged, schema) as writer:
@@ -155,9 +215,9 @@ def _merge(paths: list[Path], merged: Path, *, has_metadata: bool) -> int:
             if table.num_rows:
                 writer.write_table(conformed(table, schema), row_group_size=ROW_GROUP_ROWS)
 
-        if has_metadata:
-            for batch in pq.ParquetFile(paths[0]).iter_batches(batch_size=ROW_GROUP_ROWS):
+        if metadata is not None:
+            for batch in pq.ParquetFile(metadata).iter_batches(batch_size=ROW_GROUP_ROWS):
                 write(newest.of_metadata(pa.Table.from_batches([batch])))
-        for number, path in enumerate(parts):
-            write(newest.of_part(pq.read_table(path), number))
+        for part in parts:
+            write(newest.of_part(pq.read_table(part.path), part))
     return rows

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from variations.dataset import METADATA_KEY
-from variations.errors import ObjectNotFound
+from variations.dataset import IMAGE_URI, METADATA_KEY
+from variations.errors import BadInput, ObjectNotFound
 from variations.storage import open_storage, split_uri
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ async def _read(uri: str) -> pd.DataFrame:
     finally:
         await storage.aclose()
     frame: pd.DataFrame = pq.read_table(pa.BufferReader(content)).to_pandas()
-    frame["image_uri"] = [storage.uri_of(name) if isinstance(name, str) else None for name in frame["file_name"]]
+    frame[IMAGE_URI] = [storage.uri_of(name) if isinstance(name, str) else None for name in frame["file_name"]]
     return frame
 
 
@@ -49,7 +49,10 @@ def open_image(image_uri: str) -> Image.Image:
 
     Raises:
         ObjectNotFound: it is not there.
+        BadInput: it is no URI, as in a row whose image was not kept.
     """
+    if not isinstance(image_uri, str):
+        raise BadInput("no image was kept in this row: its image_uri is missing")
     image = Image.open(io.BytesIO(_now(_get(image_uri))))
     image.load()
     return image

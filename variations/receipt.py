@@ -1,14 +1,17 @@
 """What a run is going to do, and what it did: the plan and the receipt, for people and for machines."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from variations.errors import RunError, RunPaused
 from variations.models import Outcome
 
+# Markdown that a value may hold: emphasis, code, links, images and the table's bars. A `_` within a word is none.
+_MARKUP: Final = re.compile(r"[\\|`*\[\]]")
 SAMPLES = 10
 
 
@@ -197,7 +200,7 @@ def duration(seconds: float) -> str:
     """Return a duration as people say it: `42 s`, `3 min 20 s`, `5 h 12 min`, `3 d 4 h`."""
     whole = round(seconds)
     if whole < 60:  # noqa: PLR2004
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"  # noqa: PLR2004
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"  # noqa: PLR2004
     for unit, size, smaller, small_size in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if whole >= size:
             rest = whole % size // small_size
@@ -216,7 +219,8 @@ def _failed_before(count: int) -> str:
 
 
 def _cell(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    text = _MARKUP.sub(r"\\\g<0>", " ".join(value.splitlines()))
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def started(moment: datetime) -> str:

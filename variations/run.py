@@ -20,12 +20,13 @@ from variations.engine.clock import Clock, SystemClock
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
-from variations.errors import StorageError
+from variations.errors import BadInput, StorageError
 from variations.manifest import fetch_manifest
 from variations.plan import Planner, Recipe, cut, label_schema_of, variations_of
 from variations.publish import RECEIPT_NAME, RUNS_PREFIX, part_key, publish, read_known
 from variations.receipt import SAMPLES, Plan, Receipt, RunStopped, Tally, started
 from variations.storage import Storage, open_storage
+from variations.uris import public_uri, shown_uri
 
 # A connection for each request in flight, and some for what is being fetched.
 _SPARE_CONNECTIONS: Final = 16
@@ -36,6 +37,9 @@ class Job:
     """What a run is to do: the manifest it reads, the dataset it grows, and what it makes of each source.
 
     `uri_column` and `id_column` name columns of the manifest where their names do not tell.
+
+    Raises:
+        BadInput: a URI carries a signature or credentials, which would show in plans, receipts and logs.
     """
 
     source: str
@@ -43,6 +47,15 @@ class Job:
     recipe: Recipe = field(default_factory=Recipe)
     uri_column: str | None = None
     id_column: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse secrets."""
+        for name, uri in (("source", self.source), ("destination", self.destination)):
+            if _has_secret(uri):
+                raise BadInput(
+                    f"the {name} carries a signature or credentials ({shown_uri(uri)}): name the place alone, "
+                    "credentials are boto3's to find"
+                )
 
 
 class Run:
@@ -65,6 +78,7 @@ class Run:
         self._started_at = clock.monotonic()
         self._signed: dict[str, str] = {}
         self._tally = Tally()
+        self._unwritten: dict[str, bytes] = {}
         self._made = 0
         self._plan: Plan | None = None
         self.run_id = new_run_id(self._started, random=secrets.token_hex(3))
@@ -120,7 +134,7 @@ class Run:
         """Make the variations of one shard and write its rows.
 
         When the engine has been stopped, it makes those that are in flight and leaves the others. A destination that
-        cannot be written stops the engine; the rows are then in nothing but the receipt.
+        cannot be written stops the engine; `publish` tries once more to write the rows.
         """
         key = f"{RUNS_PREFIX}{self.run_id}/plan/shard-{shard:05d}.parquet"
         table = await asyncio.to_thread(_read_table, await self._storage.get(key))
@@ -137,11 +151,15 @@ class Run:
                 run_id=self.run_id,
                 model=self.job.recipe.model,
             )
-            try:
-                await self._storage.put(part_key(self.run_id, f"{shard:05d}"), parquet_bytes(rows))
-            except StorageError as error:
-                self.engine.stop(error)
+            await self._write(part_key(self.run_id, f"{shard:05d}"), parquet_bytes(rows))
         return tally
+
+    async def _write(self, key: str, content: bytes) -> None:
+        try:
+            await self._storage.put(key, content)
+        except StorageError as error:
+            self._unwritten[key] = content
+            self.engine.stop(error)
 
     async def publish(self) -> Receipt:
         """Merge the rows into the dataset's metadata, and write the receipt.
@@ -151,6 +169,10 @@ class Run:
         """
         rows: int | None = None
         try:
+            while self._unwritten:
+                key, content = next(iter(self._unwritten.items()))
+                await self._storage.put(key, content)
+                del self._unwritten[key]
             rows = await publish(self._storage)
             await self._storage.put(f"{RUNS_PREFIX}{self.run_id}/{RECEIPT_NAME}", _json(self._receipt(rows).as_dict()))
         except StorageError as error:
@@ -274,6 +296,14 @@ async def _read_manifest(
     return planner, plan
 
 
+def _has_secret(uri: str) -> bool:
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme.lower() == "file":
+        return False
+    # In a key a `?` is a letter, but who pasted a signed URL with s3:// before it did not mean one.
+    return "@" in rest.partition("/")[0] or public_uri(f"https://{rest}") != f"https://{rest}"
+
+
 def _next_shard(shards: Iterator[pa.Table]) -> bytes | None:
     table = next(shards, None)
     return None if table is None else parquet_bytes(table)
@@ -284,4 +314,5 @@ def _read_table(content: bytes) -> pa.Table:
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str).encode()
+    # Half a surrogate pair, which UTF-8 cannot spell, comes out as JSON's own escape of it.
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")

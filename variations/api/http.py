@@ -26,8 +26,8 @@ def default_http_client(*, max_connections: int = 128) -> httpx.AsyncClient:
 
 
 # What either transport may raise while it talks. aiohttp's own errors come through where httpx-aiohttp maps them to
-# nothing, such as an answer that is not HTTP.
-TRANSPORT_ERRORS = (httpx.TransportError, httpx.DecodingError, aiohttp.ClientError, OSError, TimeoutError)
+# nothing, such as an answer that is not HTTP; it fails by itself on a reason phrase that is not UTF-8.
+TRANSPORT_ERRORS = (httpx.TransportError, httpx.DecodingError, aiohttp.ClientError, OSError, TimeoutError, UnicodeError)
 # Those that precede the first byte of a request, a proxy that refuses to tunnel it included.
 _NEVER_SENT = (
     aiohttp.ClientConnectorError,

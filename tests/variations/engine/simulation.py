@@ -90,13 +90,16 @@ def simulate(main: Coroutine[Any, Any, T]) -> T:
 class LoopClock:
     """Time as the running loop has it."""
 
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
     def now(self) -> datetime:
         """Return the time of day."""
         return EPOCH + timedelta(seconds=self.monotonic())
 
     def monotonic(self) -> float:
         """Return the loop's seconds."""
-        return asyncio.get_running_loop().time()
+        return self._loop.time()
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the loop."""
@@ -126,8 +129,8 @@ class MemoryStorage:
         """Write an object."""
         del content_type, metadata
         self.puts[key] += 1
-        await asyncio.sleep(self._put_seconds)
         error = self.fails(self.puts.total())
+        await asyncio.sleep(self._put_seconds)
         if error is not None:
             raise error
         self.objects[key] = data

@@ -1,0 +1,75 @@
+"""An object store and the API on loopback ports, for tests that run a whole pipeline. Nobody gets them unasked."""
+
+import logging
+import uuid
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from moto.server import ThreadedMotoServer
+
+from variations.sandbox import Sandbox, running_sandbox
+from variations.storage import Storage, close_clients, open_storage
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    """Serve an object store in memory."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    close_clients()
+    server.stop()
+
+
+@pytest.fixture
+def s3_uri(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Make a bucket, and let the environment lead to it as a user's would."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": moto_url,
+        "AWS_ACCESS_KEY_ID": "MADEUPACCESSKEY",
+        "AWS_SECRET_ACCESS_KEY": "made-up-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    # Clients are shared by all that were opened without options; one may be left that was made for another store.
+    close_clients()
+    bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+    httpx.put(f"{moto_url}/{bucket}").raise_for_status()
+    yield f"s3://{bucket}"
+    close_clients()
+
+
+@pytest.fixture
+def local_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Make an empty folder."""
+    return f"file://{tmp_path_factory.mktemp('local')}"
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest) -> str:
+    """Give a folder, then a bucket."""
+    uri: str = request.getfixturevalue(f"{request.param}_uri")
+    return uri
+
+
+@pytest.fixture
+def dataset(place: str) -> Storage:
+    """Give an empty destination, local and in S3."""
+    return open_storage(f"{place}/dataset", missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def quick_sandbox() -> Iterator[Sandbox]:
+    """Serve the API, a thousand times as fast."""
+    with running_sandbox(speed=1000) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def api(quick_sandbox: Sandbox) -> Sandbox:
+    """Give the API with a clean bill."""
+    quick_sandbox.reset()
+    return quick_sandbox

@@ -1,0 +1,94 @@
+"""Values that the tests of several modules begin with."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from variations.dataset import outcomes_table, parquet_bytes
+from variations.models import Outcome, RejectedSource, Source, StoredImage, Variation
+from variations.parameters import Parameters
+from variations.plan import Known, Planner, Recipe, cut, expand, variations_of
+from variations.publish import part_key
+from variations.storage import Storage
+
+SIGNATURE = "0123456789abcdef0123456789abcdef"
+SIGNED = f"https://bucket.example.com/cat.jpg?X-Amz-Credential=AKIA&X-Amz-Signature={SIGNATURE}"
+NO_LABELS = pa.schema([])
+
+
+def source(name: str = "cat", **changes: Any) -> Source:
+    """Return a source with an id."""
+    uri = changes.pop("uri", f"https://images.example.com/{name}.jpg")
+    plain = Source(row=1, source_id=name, uri=uri, public_uri=uri.partition("?")[0], has_id=True)
+    return replace(plain, **changes)
+
+
+def nameless(uri: str) -> Source:
+    """Return a source that has nothing but its URI."""
+    public = uri.partition("?")[0]
+    return Source(row=1, source_id=public, uri=uri, public_uri=public)
+
+
+def variation(name: str = "cat", **changes: Any) -> Variation:
+    """Return the first variation of a source."""
+    (made,) = expand(source(name), Recipe())
+    return replace(made, **changes)
+
+
+def image(of: Variation, *, notes: tuple[str, ...] = ()) -> StoredImage:
+    """Return an image as it is stored."""
+    key = f"images/{of.variation_id[:2]}/{of.variation_id}.jpg"
+    return StoredImage(key, width=1024, height=1024, bytes=5, format="jpg", sha256="0" * 64, notes=notes)
+
+
+def outcome(status: str = "kept", *, of: Variation | None = None, **changes: Any) -> Outcome:
+    """Return what became of a variation, kept if nothing else is said."""
+    wanted = of or variation()
+    made = Outcome(wanted, output_index=0, status="kept", image=image(wanted), cost_usd=0.031, request_id="r")
+    if status != "kept":
+        made = replace(made, status=status, image=None, error_code=status, error=f"it was {status}", cost_usd=0.0)
+    return replace(made, **changes)
+
+
+def planned(
+    spool: Path | None,
+    sources: Iterable[Source | RejectedSource],
+    recipe: Recipe | None = None,
+    *,
+    known: Known | None = None,
+    labels: pa.Schema = NO_LABELS,
+) -> Planner:
+    """Return a planner that has read the sources."""
+    planner = Planner(recipe or Recipe(), known=known or Known(), labels=labels, spool=spool)
+    planner.read([list(sources)])
+    return planner
+
+
+def shards_of(spool: Path, planner: Planner, *, size: int | None = None) -> Iterator[list[Variation]]:
+    """Yield the variations of each shard, as they come out of the files."""
+    for table in cut(spool, size or planner.counts.shard_size()):
+        yield list(variations_of(table, signed=planner.signed))
+
+
+async def write_part(
+    storage: Storage,
+    run_id: str,
+    outcomes: Iterable[Outcome],
+    *,
+    part: str = "00000",
+    labels: pa.Schema = NO_LABELS,
+    has_receipt: bool = False,
+) -> None:
+    """Write a part of a run's rows, as a shard does, and the receipt that says that they are published."""
+    table = outcomes_table(list(outcomes), labels=labels, run_id=run_id, model="flux-redux-dev")
+    await storage.put(part_key(run_id, part), parquet_bytes(table))
+    if has_receipt:
+        await storage.put(f"_runs/{run_id}/receipt.json", b"{}")
+
+
+def with_parameters(**changes: Any) -> Recipe:
+    """Return a recipe of one variation with other parameters than the API's defaults."""
+    return Recipe(parameters=Parameters(**changes))
