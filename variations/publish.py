@@ -72,17 +72,18 @@ def _add_known(path: Path, known: Known) -> None:
 
 _SOURCE: Final = ("source_id", "source_uri")
 _KEY: Final = ("variation_id", "output_index")
-# Whether it is kept, the attempt, whether it is unknown: the greatest is the row that stands. An image that is there
-# and paid for is never given up for a failure.
-_Standing = tuple[bool, int, bool]
+_LOOKED_AT: Final = (*_KEY, "status", "attempt", "run_id", *_SOURCE)
+# Whether it is kept, the attempt, whether it is unknown, the run: the greatest is the row that stands. An image that is
+# there and paid for is never given up for a failure; and the parts of a killed run, which never has a receipt, come
+# again with every merge and must not undo what later runs said.
+_Standing = tuple[bool, int, bool, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A part of a run's metadata, fetched; parts are numbered in the order of their runs."""
+    """A part of a run's metadata, fetched."""
 
     number: int
-    run_id: str
     path: Path
 
 
@@ -92,7 +93,7 @@ class _Newest:
 
     Attributes:
         best: of each image in the parts, the standing of its best row and the number of its part.
-        runs: of each source that was ever refused, the last run among the parts with a row of it.
+        runs: of each source that was ever refused, the last run with a row of it.
     """
 
     best: dict[bytes, tuple[_Standing, int]] = field(default_factory=dict)
@@ -107,39 +108,44 @@ class _Newest:
         """Note the rows of a part; parts come in the order of their numbers."""
         # Few standings for many rows: each is made once.
         standings: dict[_Standing, tuple[_Standing, int]] = {}
-        for batch in pq.ParquetFile(part.path).iter_batches(
-            batch_size=ROW_GROUP_ROWS, columns=[*_KEY, "status", "attempt", *_SOURCE]
-        ):
+        for batch in pq.ParquetFile(part.path).iter_batches(batch_size=ROW_GROUP_ROWS, columns=list(_LOOKED_AT)):
             data = batch.to_pydict()
             for key, standing in zip(_keys(data), _standings(data), strict=True):
                 known = self.best.get(key)
                 if known is None or known[0] <= standing:
                     self.best[key] = standings.setdefault(standing, (standing, part.number))
-            self.runs.update((name, part.run_id) for name in _source_names(data) if name in self.runs)
+            self._note_runs(data)
 
     def of_metadata(self, table: pa.Table) -> pa.Table:
-        """Return the rows of the metadata that no part replaces; those are then left out of the parts."""
-        data = table.select([*_KEY, "status", "attempt", *_SOURCE]).to_pydict()
+        """Return the rows of the metadata that stand; the parts come after all of them."""
+        data = table.select(list(_LOOKED_AT)).to_pydict()
+        self._note_runs(data)
         keep = []
-        rows = zip(_keys(data), _standings(data), data["status"], _source_names(data), strict=True)
-        for key, standing, status, name in rows:
+        for key, standing in zip(_keys(data), _standings(data), strict=True):
             known = self.best.get(key)
             if known is not None and known[0] < standing:
                 self.best[key] = (standing, -1)
                 known = None
-            superseded = status == "rejected" and name is not None and bool(self.runs[name])
-            keep.append(known is None and not superseded)
-        return table.filter(pa.array(keep, pa.bool_()))
+            keep.append(known is None)
+        return self._without_old_refusals(table, data, keep)
 
     def of_part(self, table: pa.Table, part: _Part) -> pa.Table:
         """Return the rows of a part that stand."""
-        data = table.select([*_KEY, "status", *_SOURCE]).to_pydict()
-        keep = [
-            self.best[key][1] == part.number
-            and not (status == "rejected" and name is not None and self.runs[name] > part.run_id)
-            for key, status, name in zip(_keys(data), data["status"], _source_names(data), strict=True)
+        data = table.select(list(_LOOKED_AT)).to_pydict()
+        return self._without_old_refusals(table, data, [self.best[key][1] == part.number for key in _keys(data)])
+
+    def _note_runs(self, data: dict[str, list[Any]]) -> None:
+        for name, run_id in zip(_source_names(data), data["run_id"], strict=True):
+            if name in self.runs and self.runs[name] < run_id:
+                self.runs[name] = run_id
+
+    def _without_old_refusals(self, table: pa.Table, data: dict[str, list[Any]], keep: list[bool]) -> pa.Table:
+        rows = zip(keep, data["status"], _source_names(data), data["run_id"], strict=True)
+        stands = [
+            kept and not (status == "rejected" and name is not None and self.runs[name] > run_id)
+            for kept, status, name, run_id in rows
         ]
-        return table.filter(pa.array(keep, pa.bool_()))
+        return table.filter(pa.array(stands, pa.bool_()))
 
 
 def _keys(data: dict[str, list[Any]]) -> Iterator[bytes]:
@@ -148,8 +154,8 @@ def _keys(data: dict[str, list[Any]]) -> Iterator[bytes]:
 
 
 def _standings(data: dict[str, list[Any]]) -> Iterator[_Standing]:
-    pairs = zip(data["status"], data["attempt"], strict=True)
-    return ((status == "kept", attempt, status == "unknown") for status, attempt in pairs)
+    rows = zip(data["status"], data["attempt"], data["run_id"], strict=True)
+    return ((status == "kept", attempt, status == "unknown", run_id) for status, attempt, run_id in rows)
 
 
 def _source_names(data: dict[str, list[Any]]) -> Iterator[str | None]:
@@ -186,7 +192,7 @@ async def _publish_once(storage: Storage, folder: Path) -> int | None:
             return None
     parts = []
     for number, key in enumerate(await part_keys(storage, all_runs=before is None)):
-        parts.append(_Part(number, key.split("/")[1], folder / f"part-{number}.parquet"))
+        parts.append(_Part(number, folder / f"part-{number}.parquet"))
         await storage.get_to_file(key, parts[-1].path)
     merged = folder / "merged.parquet"
     rows = await asyncio.to_thread(_merge, metadata, parts, merged)

@@ -146,6 +146,23 @@ async def test_from_folder_to_folder(environment: dict[str, str], sandbox: Sandb
     assert all((tmp_path / "dataset" / name).is_file() for name in kept["file_name"])
 
 
+async def test_failed_ones_are_left_alone_until_asked_for(
+    environment: dict[str, str], sandbox: Sandbox, s3_url: str, bucket: str
+) -> None:
+    """A second run tells of failures and leaves them; with `retry` it makes them, as a second attempt."""
+    del environment
+    source, destination = fill(s3_url, bucket), f"s3://{bucket}/dataset"
+    sandbox.set_faults("failed:1:1")
+    assert (await augment(source, destination, **PACE))["failed"] == 1
+    again = await augment(source, destination, **PACE)
+    assert (again["failed_before"], again["wanted"]) == (1, 0)
+    assert (await augment(source, destination, retry="failed", **PACE))["kept"] == 1
+    frame = read_dataset(destination)
+    assert frame["status"].tolist() == ["kept"] * 3
+    assert sorted(frame["attempt"]) == [1, 1, 2]
+    assert sandbox.bill().paid == 3
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("guidance", 12.0), ("aspect_ratio", "7:5"), ("variations_per_source", 0), ("seed", -1)]
 )

@@ -181,16 +181,3 @@ def test_ctrl_c_finishes_what_is_in_flight(
     ended = variations("run", str(photos), "dataset", "--variations-per-source", "4")
     assert ended.code == 0
     assert len(read_dataset(str(photos.parent / "dataset"))) == sandbox.bill().paid == 12
-
-
-def test_failed_ones_are_left_alone_until_asked_for(variations: Variations, photos: Path, sandbox: Sandbox) -> None:
-    """A second run tells of failures and leaves them; `--retry failed` makes them, as a second attempt."""
-    sandbox.set_faults("failed:1:1")
-    assert variations("run", str(photos), "dataset").code == 3
-    again = variations("run", str(photos), "dataset", "--json")
-    assert json.loads(again.out)["failed_before"] == 1
-    assert variations("run", str(photos), "dataset", "--retry", "failed").code == 0
-    frame = read_dataset(str(photos.parent / "dataset"))
-    assert frame["status"].tolist() == ["kept"] * 3
-    assert sorted(frame["attempt"]) == [1, 1, 2]
-    assert sandbox.bill().paid == 3

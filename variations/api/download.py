@@ -60,14 +60,14 @@ class OutputPolicy:
             parts = urlsplit(url)
             host = (parts.hostname or "").lower()
             # Another parser may see another host in the same text; the one that sends it has to agree.
-            sent_to = httpx.URL(url).host.lower()
+            sent_to, port = httpx.URL(url).host.lower(), parts.port
         except (ValueError, httpx.InvalidURL) as error:
             raise errors.OutputRefused("the output's address is not a URL") from error
         if parts.scheme not in {"http", "https"} or not host:
             raise errors.OutputRefused(f"an output is fetched over http(s) only, not {parts.scheme or 'nothing'}")
         if "@" in parts.netloc:
             raise errors.OutputRefused(f"the output's address at {host} carries a user name")
-        if sent_to != host:
+        if sent_to != host or port == 0:
             raise errors.OutputRefused("the output's address names no single host")
         if host not in {self.api_host.lower(), OUTPUT_HOST, *(allowed.lower() for allowed in self.allowed_hosts)}:
             raise errors.OutputRefused(f"outputs do not come from {host}; VARIATIONS_OUTPUT_HOSTS can allow it")

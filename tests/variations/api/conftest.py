@@ -31,7 +31,9 @@ class Connection:
         """Read one whole request, and return its method and its path."""
         head = await self.read_head()
         method, path, *_ = head.split()
-        length = next((line.split(":")[1] for line in head.lower().splitlines() if line.startswith("content-length")), 0)
+        length = next(
+            (line.split(":")[1] for line in head.lower().splitlines() if line.startswith("content-length")), 0
+        )
         await self._reader.readexactly(int(length))
         self.requests += 1
         return method, path

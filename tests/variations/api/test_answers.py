@@ -144,7 +144,7 @@ def test_an_error_repeats_no_signature_and_no_key(text: str) -> None:
     found = answers.status(json.dumps({"status": "FAILED", "error": text}).encode(), request_id="r")
     assert isinstance(found, Failed)
     assert "hidden" not in found.error
-    assert found.error.split()[0] == text.split()[0]
+    assert found.error.split()[0] == text.split(maxsplit=1)[0]
 
 
 @pytest.mark.parametrize(
@@ -302,9 +302,7 @@ READERS: list[Callable[[bytes], object]] = [
     lambda content: answers.status(content, request_id="r"),
     answers.account_credits,
     lambda content: answers.file_urls(content, expected=1),
-    lambda content: [
-        answers.history_record([row], request_id="r") for row in answers.history_rows(content)
-    ],
+    lambda content: [answers.history_record([row], request_id="r") for row in answers.history_rows(content)],
 ]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -67,7 +67,9 @@ LOST: dict[str, Act] = {
     "closed in the body": says(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n" + ACCEPTED[:10]),
     "reset in the body": says(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n" + ACCEPTED[:10], then_reset=True),
     "closed in a chunk": says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n20\r\n" + ACCEPTED[:10]),
-    "closed between chunks": says(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n" + ACCEPTED[:5] + b"\r\n"),
+    "closed between chunks": says(
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n" + ACCEPTED[:5] + b"\r\n"
+    ),
     "broken gzip": says(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nabcd"),
     "not HTTP": says(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"),
     "not ASCII": says(b"HTTP/1.1 200 \xff\xfe\r\ncontent-length: 2\r\n\r\n{}"),
@@ -201,11 +203,11 @@ async def tls_server(tmp_path: Path) -> AsyncIterator[RawServer]:
     """A server whose certificate nobody trusts."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key(), serial_number=1)
         .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .sign(key, hashes.SHA256())
     )
     path = tmp_path / "server.pem"
@@ -241,15 +243,11 @@ async def test_a_failed_tls_handshake_is_unreachable(server: RawServer, http: ht
     assert server.seen == []
 
 
-GET_CASES = [
-    case for case in LOST if not case.startswith("20") or case == "200 that is HTML"
-]
+GET_CASES = [case for case in LOST if not case.startswith("20") or case == "200 that is HTML"]
 
 
 @pytest.mark.parametrize("case", GET_CASES)
-async def test_a_get_without_its_answer_is_unavailable(
-    server: RawServer, http: httpx.AsyncClient, case: str
-) -> None:
+async def test_a_get_without_its_answer_is_unavailable(server: RawServer, http: httpx.AsyncClient, case: str) -> None:
     """It can be asked again, and names the request that it was about."""
     server.act = LOST[case]
     with pytest.raises(errors.ServiceUnavailable) as caught:
@@ -280,7 +278,9 @@ def caused(error: Exception, cause: Exception) -> Exception:
     return error
 
 
-KEY = aiohttp.client_reqrep.ConnectionKey("127.0.0.1", 1, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)  # type: ignore[call-arg,arg-type]
+KEY = aiohttp.client_reqrep.ConnectionKey(
+    "127.0.0.1", 1, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
+)  # type: ignore[call-arg,arg-type]
 REFUSED = OSError(111, "refused")
 
 
@@ -316,7 +316,9 @@ REFUSED = OSError(111, "refused")
         (TimeoutError(), False),
         (ValueError("anything else"), False),
     ],
-    ids=lambda value: f"{type(value).__name__} of {type(value.__cause__).__name__}" if isinstance(value, Exception) else "",
+    ids=lambda value: (
+        f"{type(value).__name__} of {type(value.__cause__).__name__}" if isinstance(value, Exception) else ""
+    ),
 )
 def test_what_proves_that_a_request_never_left(*, error: Exception, expected: bool) -> None:
     """The trap: over aiohttp, almost every broken connection looks like one that could not be made."""

@@ -213,7 +213,9 @@ class FakeApi(httpx.AsyncBaseTransport):
             raise answer
         return answer
 
-    async def _answer(self, kind: str, target: str, request: httpx.Request, number: int) -> httpx.Response | Exception:
+    async def _answer(  # noqa: PLR0911 - it is a table
+        self, kind: str, target: str, request: httpx.Request, number: int
+    ) -> httpx.Response | Exception:
         match kind:
             case "submit":
                 return self._submit(number, json.loads(request.content))

@@ -72,7 +72,7 @@ def test_the_key_goes_to_the_api_and_not_with_an_output() -> None:
 def test_a_slot_is_refilled_the_moment_it_is_free() -> None:
     """There is no barrier: one request of an hour does not hold the others up, and no slot stays empty."""
     api = FakeApi(latency=lambda number: 500.0 if number == 1 else 16.0)
-    outcomes, stage = run(api, variations(61), max_in_flight=4)
+    outcomes, _ = run(api, variations(61), max_in_flight=4)
     assert statuses(outcomes) == {"kept": 61}
     assert api.most_in_flight == 4
     # Sixty of them share three slots: twenty rounds of about seventeen seconds.
@@ -151,9 +151,7 @@ def test_a_limit_that_counts_submits_alone_lets_polls_through() -> None:
 def test_a_429_pauses_everything_until_the_reset_and_then_it_goes_on(*, count_all: bool) -> None:
     """A plan that is smaller than the setting costs waiting, and nothing else."""
     api = FakeApi(limit=(20, 60.0))
-    outcomes, stage = run(
-        api, variations(20), max_in_flight=8, requests_per_minute=600, count_all_requests=count_all
-    )
+    outcomes, stage = run(api, variations(20), max_in_flight=8, requests_per_minute=600, count_all_requests=count_all)
     assert statuses(outcomes) == {"kept": 20}
     assert len(api.requests) == 20
     assert len(api.submitted) == 20
@@ -403,7 +401,10 @@ def test_an_unexpected_error_in_one_item_is_that_items_row() -> None:
 def test_images_in_memory_are_bounded() -> None:
     """However many requests end at once, so many are fetched, checked and stored at a time."""
     outcomes, stage = run(
-        FakeApi(), variations(24, num_outputs=4), max_in_flight=24, max_images_in_memory=3,
+        FakeApi(),
+        variations(24, num_outputs=4),
+        max_in_flight=24,
+        max_images_in_memory=3,
         storage=MemoryStorage(put_seconds=1.0),
     )
     assert statuses(outcomes) == {"kept": 96}

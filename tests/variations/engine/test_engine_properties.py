@@ -16,7 +16,7 @@ class Whims:
     """Answers drawn from a seed; nothing here condemns the run, and no five submits in a row fail."""
 
     def __init__(self, seed: int, trouble: float) -> None:
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - no secret
         self._trouble = trouble
         self._in_a_row = 0
 
@@ -137,7 +137,7 @@ def test_no_more_are_in_flight_than_allowed(
     *, seed: int, count: int, max_in_flight: int, latencies: list[float]
 ) -> None:
     """Whatever the latencies, accepted and not yet told to be done are at most `max_in_flight`."""
-    chances = random.Random(seed)
+    chances = random.Random(seed)  # noqa: S311 - no secret
     api = FakeApi(latency=lambda _: chances.choice(latencies))
     outcomes, _ = run(api, variations(count), max_in_flight=max_in_flight)
     assert len(outcomes) == count

@@ -136,5 +136,8 @@ def test_a_source_that_cannot_be_read_is_a_failed_row(tmp_path: Path) -> None:
     """The others are made."""
     missing = (tmp_path / "missing.jpg").as_uri()
     outcomes, stage = run(FakeApi(), [variation(1, uri=missing), variation(2)])
-    assert {outcome.status: outcome.error_code for outcome in outcomes} == {"failed": "source_unavailable", "kept": None}
+    assert {outcome.status: outcome.error_code for outcome in outcomes} == {
+        "failed": "source_unavailable",
+        "kept": None,
+    }
     assert stage.engine.stopped_by is None
