@@ -1,15 +1,12 @@
 """The main flow: check, plan, make shard by shard, publish."""
 
-import asyncio
-import math
 from typing import Annotated, Any
 
 from prefect import flow
 from pydantic import Field
 
 from config import load_settings, options
-from tasks import check_key, make_plan, make_shard, publish
-from tasks.progress import logged_progress
+from tasks import check_key, logged_progress, make_plan, make_shards, publish
 from variations import parameters
 from variations.engine.progress import watched
 from variations.engine.stopping import stop_on_signals
@@ -64,17 +61,7 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
         with stop_on_signals(run.engine):
             await check_key(run)
             plan = await make_plan(run)
-            shards = iter(range(plan.shards))
-            # Enough shards at once that a slot never waits for one: each of its own may be storing still.
-            at_once = math.ceil((limits.max_in_flight + limits.max_images_in_memory) / plan.shard_size) + 1
-
-            async def take_shards() -> None:
-                for shard in shards:
-                    if run.engine.stopped_by is not None:
-                        return
-                    await make_shard(run, shard=shard)
-
             async with logged_progress(run.engine.progress):
-                await asyncio.gather(*(take_shards() for _ in range(min(at_once, plan.shards))))
+                await make_shards(run, plan, limits=limits)
             receipt = await publish(run)
     return receipt.as_dict()

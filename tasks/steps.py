@@ -25,7 +25,7 @@ async def make_plan(run: Run) -> Plan:
     """Plan the run and show the plan as an artifact."""
     plan = await run.plan()
     get_run_logger().info("Planned: %s", "; ".join(f"{name} {value}" for name, value in plan.lines()))
-    await acreate_markdown_artifact(plan.markdown(), key="variations-plan", description=plan.source)
+    await _show("variations-plan", plan.markdown())
     return plan
 
 
@@ -43,7 +43,14 @@ async def publish(run: Run) -> Receipt:
     try:
         receipt = await run.publish()
     except RunStopped as stopped:
-        await acreate_markdown_artifact(stopped.receipt.markdown(), key="variations-receipt")
+        await _show("variations-receipt", stopped.receipt.markdown())
         raise
-    await acreate_markdown_artifact(receipt.markdown(), key="variations-receipt", description=receipt.destination)
+    await _show("variations-receipt", receipt.markdown())
     return receipt
+
+
+async def _show(key: str, markdown: str) -> None:
+    try:
+        await acreate_markdown_artifact(markdown, key=key)
+    except Exception:  # noqa: BLE001 - the dataset does not depend on what Prefect shows of it
+        get_run_logger().warning("The artifact %s could not be shown", key, exc_info=True)

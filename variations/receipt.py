@@ -39,12 +39,17 @@ class Plan:
     cost_usd: float
     seconds: float
     requests_per_minute: float
+    requests_counted: str
     max_in_flight: int
     rejected_rows: tuple[str, ...] = ()
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
-        limit = f"{self.requests_per_minute:g} requests a minute" if self.requests_per_minute else "no request limit"
+        limit = (
+            f"{self.requests_per_minute:g} {self.requests_counted} a minute"
+            if self.requests_per_minute
+            else "no request limit"
+        )
         notes = [f"{self.rejected:,} rejected"] if self.rejected else []
         notes += [f"{self.duplicates:,} duplicate{'s' * (self.duplicates != 1)}"] if self.duplicates else []
         lines = [

@@ -137,9 +137,13 @@ class Run:
         cannot be written stops the engine; `publish` tries once more to write the rows.
         """
         key = f"{RUNS_PREFIX}{self.run_id}/plan/shard-{shard:05d}.parquet"
-        table = await asyncio.to_thread(_read_table, await self._storage.get(key))
-        outcomes = await self.engine.run(variations_of(table, signed=self._signed))
         tally = Tally()
+        try:
+            table = await asyncio.to_thread(_read_table, await self._storage.get(key))
+        except StorageError as error:
+            self.engine.stop(error)
+            return tally
+        outcomes = await self.engine.run(variations_of(table, signed=self._signed))
         tally.add(outcomes)
         self._tally.add(outcomes)
         self._made += len({outcome.variation.variation_id for outcome in outcomes})
@@ -290,6 +294,7 @@ async def _read_manifest(
         cost_usd=round(counts.cost_usd(limits), 6),
         seconds=round(counts.seconds(limits), 1),
         requests_per_minute=limits.requests_per_minute,
+        requests_counted="polls counted" if limits.count_all_requests else "submits alone",
         max_in_flight=limits.max_in_flight,
         rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.rejected[:SAMPLES]),
     )

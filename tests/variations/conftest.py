@@ -24,8 +24,16 @@ def moto_url() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def own_clients() -> Iterator[None]:
+    """Share no client with other modules: those opened without options lead wherever the first of them led."""
+    close_clients()
+    yield
+    close_clients()
+
+
 @pytest.fixture
-def s3_uri(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def s3_uri(moto_url: str, own_clients: None, monkeypatch: pytest.MonkeyPatch) -> str:  # noqa: ARG001
     """Make a bucket, and let the environment lead to it as a user's would."""
     for name, value in {
         "AWS_ENDPOINT_URL": moto_url,
@@ -34,12 +42,9 @@ def s3_uri(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    # Clients are shared by all that were opened without options; one may be left that was made for another store.
-    close_clients()
     bucket = f"bucket-{uuid.uuid4().hex[:12]}"
     httpx.put(f"{moto_url}/{bucket}").raise_for_status()
-    yield f"s3://{bucket}"
-    close_clients()
+    return f"s3://{bucket}"
 
 
 @pytest.fixture
@@ -56,8 +61,14 @@ def place(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def dataset(place: str) -> Storage:
-    """Give an empty destination, local and in S3."""
+def dataset(local_uri: str) -> Storage:
+    """Give an empty destination, a folder."""
+    return open_storage(f"{local_uri}/dataset", missing_ok=True)
+
+
+@pytest.fixture
+def any_dataset(place: str) -> Storage:
+    """Give an empty destination, a folder and then a prefix of a bucket."""
     return open_storage(f"{place}/dataset", missing_ok=True)
 
 

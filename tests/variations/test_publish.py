@@ -75,20 +75,20 @@ class Interleaved:
         return called
 
 
-async def test_the_first_publish_makes_the_metadata_of_all_parts(dataset: Storage) -> None:
+async def test_the_first_publish_makes_the_metadata_of_all_parts(any_dataset: Storage) -> None:
     """Every shard's rows are in it, and it says how many there are."""
-    await write_part(dataset, RUNS[0], [outcome(of=variation("a"))])
-    await write_part(dataset, RUNS[0], [outcome("failed", of=variation("b"))], part="00001")
-    assert await publish(dataset) == 2
-    assert await statuses(dataset) == {"a": "kept", "b": "failed"}
+    await write_part(any_dataset, RUNS[0], [outcome(of=variation("a"))])
+    await write_part(any_dataset, RUNS[0], [outcome("failed", of=variation("b"))], part="00001")
+    assert await publish(any_dataset) == 2
+    assert await statuses(any_dataset) == {"a": "kept", "b": "failed"}
 
 
-async def test_the_next_publish_adds_to_it(dataset: Storage) -> None:
+async def test_the_next_publish_adds_to_it(any_dataset: Storage) -> None:
     """A dataset grows run by run."""
     for run_id, name in zip(RUNS, "abc", strict=False):
-        await write_part(dataset, run_id, [outcome(of=variation(name))])
-        await seal(dataset, run_id)
-    assert await statuses(dataset) == dict.fromkeys("abc", "kept")
+        await write_part(any_dataset, run_id, [outcome(of=variation(name))])
+        await seal(any_dataset, run_id)
+    assert await statuses(any_dataset) == dict.fromkeys("abc", "kept")
 
 
 async def test_publishing_again_changes_nothing(dataset: Storage) -> None:
@@ -107,16 +107,16 @@ async def test_a_dataset_without_rows_has_an_empty_metadata(dataset: Storage) ->
     assert await rows_of(dataset) == []
 
 
-async def test_the_parts_of_a_killed_run_are_picked_up_by_the_next(dataset: Storage) -> None:
-    """What it paid for is in the dataset, and is known before anything else is planned."""
-    await write_part(dataset, RUNS[0], [outcome(of=variation("a"))])
-    await seal(dataset, RUNS[0])
-    await write_part(dataset, RUNS[1], [outcome(of=variation("b"))])
-    known = await read_known(dataset)
+async def test_the_parts_of_a_killed_run_are_picked_up_by_the_next(any_dataset: Storage) -> None:
+    """What it paid for is in the any_dataset, and is known before anything else is planned."""
+    await write_part(any_dataset, RUNS[0], [outcome(of=variation("a"))])
+    await seal(any_dataset, RUNS[0])
+    await write_part(any_dataset, RUNS[1], [outcome(of=variation("b"))])
+    known = await read_known(any_dataset)
     assert known.done == {bytes.fromhex(variation(name).variation_id) for name in "ab"}
-    await write_part(dataset, RUNS[2], [outcome(of=variation("c"))])
-    await seal(dataset, RUNS[2])
-    assert await statuses(dataset) == dict.fromkeys("abc", "kept")
+    await write_part(any_dataset, RUNS[2], [outcome(of=variation("c"))])
+    await seal(any_dataset, RUNS[2])
+    assert await statuses(any_dataset) == dict.fromkeys("abc", "kept")
 
 
 async def test_published_parts_are_not_read_again(dataset: Storage) -> None:
@@ -141,17 +141,17 @@ async def test_a_plan_and_a_journal_are_no_parts(dataset: Storage) -> None:
     assert await part_keys(dataset, all_runs=True) == []
 
 
-async def test_the_metadata_is_rebuilt_where_it_was_deleted(dataset: Storage) -> None:
+async def test_the_metadata_is_rebuilt_where_it_was_deleted(any_dataset: Storage) -> None:
     """It is derived, and never the truth: all parts are read, those of published runs too."""
     for run_id, name in zip(RUNS[:3], "abc", strict=True):
-        await write_part(dataset, run_id, [outcome(of=variation(name))])
-        await seal(dataset, run_id)
-    before = await rows_of(dataset)
-    await dataset.delete(METADATA_KEY)
-    known = await read_known(dataset)
+        await write_part(any_dataset, run_id, [outcome(of=variation(name))])
+        await seal(any_dataset, run_id)
+    before = await rows_of(any_dataset)
+    await any_dataset.delete(METADATA_KEY)
+    known = await read_known(any_dataset)
     assert len(known.done) == 3
-    assert await publish(dataset) == 3
-    assert sorted(map(str, await rows_of(dataset))) == sorted(map(str, before))
+    assert await publish(any_dataset) == 3
+    assert sorted(map(str, await rows_of(any_dataset))) == sorted(map(str, before))
 
 
 @pytest.mark.parametrize("between", [seal, None], ids=["published before", "in one merge"])
@@ -286,43 +286,43 @@ async def test_labels_of_two_runs_come_together(dataset: Storage) -> None:
     assert rows == {"a": (1.0, None), "b": (1.0, "text")}
 
 
-async def test_who_loses_the_first_publish_tries_again(dataset: Storage) -> None:
+async def test_who_loses_the_first_publish_tries_again(any_dataset: Storage) -> None:
     """Another publisher made the file first, of what it saw: no row is lost."""
-    await write_part(dataset, RUNS[0], [outcome(of=variation("a"))])
+    await write_part(any_dataset, RUNS[0], [outcome(of=variation("a"))])
 
     async def other() -> None:
-        await write_part(dataset, RUNS[1], [outcome(of=variation("b"))])
-        await seal(dataset, RUNS[1])
+        await write_part(any_dataset, RUNS[1], [outcome(of=variation("b"))])
+        await seal(any_dataset, RUNS[1])
 
-    watched = Interleaved(dataset, put_if_absent=other)
+    watched = Interleaved(any_dataset, put_if_absent=other)
     assert await publish(watched) == 2
     assert watched.calls.count("replace") == 1
-    assert await statuses(dataset) == {"a": "kept", "b": "kept"}
+    assert await statuses(any_dataset) == {"a": "kept", "b": "kept"}
 
 
-async def test_who_loses_the_replacement_tries_again(dataset: Storage) -> None:
+async def test_who_loses_the_replacement_tries_again(any_dataset: Storage) -> None:
     """An older view never overwrites a newer one."""
-    await publish(dataset)
-    await write_part(dataset, RUNS[0], [outcome(of=variation("a"))])
+    await publish(any_dataset)
+    await write_part(any_dataset, RUNS[0], [outcome(of=variation("a"))])
 
     async def other() -> None:
-        await write_part(dataset, RUNS[1], [outcome(of=variation("b"))])
-        await seal(dataset, RUNS[1])
+        await write_part(any_dataset, RUNS[1], [outcome(of=variation("b"))])
+        await seal(any_dataset, RUNS[1])
 
-    watched = Interleaved(dataset, replace=other)
+    watched = Interleaved(any_dataset, replace=other)
     assert await publish(watched) == 2
     assert watched.calls.count("replace") == 2
-    assert await statuses(dataset) == {"a": "kept", "b": "kept"}
+    assert await statuses(any_dataset) == {"a": "kept", "b": "kept"}
 
 
-async def test_metadata_that_is_deleted_meanwhile_is_rebuilt(dataset: Storage) -> None:
+async def test_metadata_that_is_deleted_meanwhile_is_rebuilt(any_dataset: Storage) -> None:
     """Between a publisher's look at it and its fetch, and between its fetch and its replacement."""
     for method in ("get_to_file", "replace"):
-        await write_part(dataset, RUNS[0], [outcome(of=variation("a"))])
-        await seal(dataset, RUNS[0])
-        watched = Interleaved(dataset, **{method: lambda: dataset.delete(METADATA_KEY)})
+        await write_part(any_dataset, RUNS[0], [outcome(of=variation("a"))])
+        await seal(any_dataset, RUNS[0])
+        watched = Interleaved(any_dataset, **{method: lambda: any_dataset.delete(METADATA_KEY)})
         assert await publish(watched) == 1
-        assert await statuses(dataset) == {"a": "kept"}
+        assert await statuses(any_dataset) == {"a": "kept"}
 
 
 async def test_a_part_that_is_gone_is_an_error(dataset: Storage) -> None:
@@ -351,15 +351,15 @@ async def test_who_loses_every_time_says_so(dataset: Storage) -> None:
     assert busy.calls.count("lost") == ATTEMPTS
 
 
-async def test_many_publishers_at_once_lose_no_row(dataset: Storage) -> None:
+async def test_many_publishers_at_once_lose_no_row(any_dataset: Storage) -> None:
     """Tasks of one process, each with a run of its own."""
 
     async def one(run_id: str, name: str) -> None:
-        await write_part(dataset, run_id, [outcome(of=variation(name))])
-        await seal(dataset, run_id)
+        await write_part(any_dataset, run_id, [outcome(of=variation(name))])
+        await seal(any_dataset, run_id)
 
     await asyncio.gather(*(one(run_id, name) for run_id, name in zip(RUNS, "abcd", strict=False)))
-    assert await statuses(dataset) == dict.fromkeys("abcd", "kept")
+    assert await statuses(any_dataset) == dict.fromkeys("abcd", "kept")
 
 
 def test_publishers_in_threads_lose_no_row(tmp_path: Path) -> None:

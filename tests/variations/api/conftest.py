@@ -132,10 +132,16 @@ async def server() -> AsyncIterator[RawServer]:
         yield raw
 
 
+@pytest.fixture(scope="session")
+def trust() -> ssl.SSLContext:
+    """The usual certificates; reading them takes longer than most tests."""
+    return ssl.create_default_context()
+
+
 @pytest.fixture(params=["aiohttp", "httpx"])
-async def http(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
+async def http(request: pytest.FixtureRequest, trust: ssl.SSLContext) -> AsyncIterator[httpx.AsyncClient]:
     """The default client, and a plain one of httpx."""
-    client = default_http_client() if request.param == "aiohttp" else httpx.AsyncClient()
+    client = default_http_client() if request.param == "aiohttp" else httpx.AsyncClient(verify=trust)
     async with client:
         yield client
 

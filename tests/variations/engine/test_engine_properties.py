@@ -62,7 +62,7 @@ class Whims:
         return self._random.randint(1, wanted) if self._draws() else wanted
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**32),
     trouble=st.sampled_from([0.0, 0.1, 0.4]),
@@ -126,12 +126,12 @@ def test_every_variation_has_its_rows_and_no_limit_is_exceeded(
         assert len(told) == sum(1 for request in api.requests.values() if request.done_at < request.accepted_at + 190)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(1, 40),
     max_in_flight=st.integers(1, 12),
-    latencies=st.lists(st.floats(0, 100), min_size=1, max_size=10),
+    latencies=st.lists(st.floats(0, 40), min_size=1, max_size=10),
 )
 def test_no_more_are_in_flight_than_allowed(
     *, seed: int, count: int, max_in_flight: int, latencies: list[float]
