@@ -221,11 +221,12 @@ def _from_toml(profile: str | None, named: str | None) -> dict[str, Any]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    # The prefix that all share makes none of them near.
+    bare = {one.removeprefix(PREFIX): one for one in sorted(known)}
+    close = difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1, cutoff=0.5)
     if close:
-        return f"; did you mean {close[0]}?"
-    return f"; known are {', '.join(known)}" if known else ""
+        return f"; did you mean {bare[close[0]]}?"
+    return f"; known are {', '.join(bare.values())}" if bare else ""
 
 
 def _shown(value: Any) -> Any:

@@ -108,7 +108,7 @@ async def test_a_dataset_without_rows_has_an_empty_metadata(dataset: Storage) ->
 
 
 async def test_the_parts_of_a_killed_run_are_picked_up_by_the_next(any_dataset: Storage) -> None:
-    """What it paid for is in the any_dataset, and is known before anything else is planned."""
+    """What it paid for is in the dataset, and is known before anything else is planned."""
     await write_part(any_dataset, RUNS[0], [outcome(of=variation("a"))])
     await seal(any_dataset, RUNS[0])
     await write_part(any_dataset, RUNS[1], [outcome(of=variation("b"))])

@@ -1,0 +1,300 @@
+"""Plan and receipt: numbers that add up, and lines that people read."""
+
+import json
+import re
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from variations.errors import ServiceDown
+from variations.models import Outcome
+from variations.receipt import Plan, Receipt, RunStopped, Tally, duration, markdown_table
+
+from .examples import image, outcome, variation
+
+PLAN = Plan(
+    run_id="run-1",
+    source="s3://b/m.csv",
+    destination="s3://b/d",
+    sources=1200,
+    rejected=0,
+    duplicates=0,
+    variations=1200,
+    already_done=0,
+    failed_before=0,
+    new=1200,
+    images=2400,
+    shards=200,
+    shard_size=6,
+    cost_usd=74.4,
+    seconds=7200,
+    requests_per_minute=60,
+    requests_counted="polls counted",
+    max_in_flight=16,
+)
+RECEIPT = Receipt(
+    run_id="run-1",
+    source="s3://b/m.csv",
+    destination="s3://b/d",
+    started_at="2024-02-29T12:30:15+00:00",
+    seconds=42.4,
+    sources=3,
+    rejected=0,
+    duplicates=0,
+    already_done=0,
+    failed_before=0,
+    wanted=3,
+    paid=3,
+    kept=3,
+    failed=0,
+    unknown=0,
+    left=0,
+    cost_usd=0.093,
+    cost_at_risk_usd=0.0,
+    requests={"submit": 3, "status": 9},
+    requests_per_image=4.0,
+    errors={},
+    error_samples={},
+    notes={},
+    rejected_rows=(),
+    stopped_by=None,
+    stopped_because=None,
+    dataset_rows=1003,
+)
+OUTCOMES = st.lists(
+    st.builds(
+        lambda status, cost: outcome(status, cost_usd=cost),
+        st.sampled_from(["kept", "failed", "unknown"]),
+        st.sampled_from([0.0, 0.031, 0.05]),
+    ),
+    max_size=30,
+)
+
+
+def tallied(*outcomes: Outcome) -> Tally:
+    """Count outcomes."""
+    tally = Tally()
+    tally.add(outcomes)
+    return tally
+
+
+@given(OUTCOMES, OUTCOMES)
+def test_a_tally_adds_up(first: list[Outcome], second: list[Outcome]) -> None:
+    """Every image is in one count, every cent in one sum, shard after shard."""
+    tally = Tally()
+    tally.add(first)
+    tally.add(second)
+    together = first + second
+    assert tally.kept + tally.failed + tally.unknown == len(together)
+    assert tally.cost_usd + tally.cost_at_risk_usd == pytest.approx(sum(one.cost_usd for one in together))
+    assert tally.paid == sum(one.cost_usd > 0 and one.status != "unknown" for one in together)
+    assert sum(tally.errors.values()) == tally.failed + tally.unknown
+
+
+def test_what_is_unknown_is_at_risk_and_not_paid() -> None:
+    """It may be paid for: it is counted apart."""
+    tally = tallied(outcome(), outcome("unknown", cost_usd=0.031), outcome("failed", cost_usd=0.05))
+    assert (tally.paid, tally.unknown) == (2, 1)
+    assert (tally.cost_usd, tally.cost_at_risk_usd) == pytest.approx((0.081, 0.031))
+
+
+def test_errors_are_counted_by_their_code_with_a_sample() -> None:
+    """A million failures with a text of their own each are one line."""
+    failures = [outcome("failed", error_code="timeout", error=f"not done after {at} s") for at in range(50)]
+    tally = tallied(*failures)
+    assert tally.errors == {"timeout": 50}
+    assert tally.error_samples == {"timeout": "not done after 0 s"}
+
+
+def test_notes_are_counted_by_their_kind() -> None:
+    """Whatever size it was that was not expected."""
+    sized = [image(variation(), notes=(f"unexpected size: {at}×1 instead of 1×1", "blank image")) for at in range(3)]
+    tally = tallied(*(outcome(image=one) for one in sized))
+    assert tally.notes == {"unexpected size": 3, "blank image": 3}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0.0 s"),
+        (0.04, "0.0 s"),
+        (3.25, "3.2 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (42.4, "42 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (60, "1 min"),
+        (200, "3 min 20 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h"),
+        (5 * 3600 + 12 * 60 + 30, "5 h 12 min"),
+        (86_400, "1 d"),
+        (3 * 86_400 + 4 * 3600, "3 d 4 h"),
+        (400 * 86_400, "400 d"),
+    ],
+)
+def test_a_duration_is_said_as_people_say_it(seconds: float, said: str) -> None:
+    """Two units at the most, never 60 s and never 0 of the smaller one."""
+    assert duration(seconds) == said
+
+
+@given(st.floats(0, 10**9))
+def test_a_duration_never_says_more_than_its_unit_holds(seconds: float) -> None:
+    """No 60 s, no 60 min, no 24 h."""
+    said = duration(seconds)
+    for number, unit in re.findall(r"([\d.]+) (s|min|h|d)", said):
+        assert float(number) < {"s": 60, "min": 60, "h": 24}.get(unit, 10**6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"failed": 1},
+        {"unknown": 1},
+        {"rejected": 1},
+        {"left": 1},
+        {"stopped_by": "stopped_by_user"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_not_all_is_kept_where_anything_is_missing(change: dict[str, Any]) -> None:
+    """A script goes by it."""
+    assert RECEIPT.all_kept
+    assert not replace(RECEIPT, **change).all_kept
+
+
+def test_nothing_to_do_is_all_kept() -> None:
+    """The second run of a day is no failure, nor is what was there before."""
+    idle = replace(RECEIPT, wanted=0, paid=0, kept=0, already_done=3, duplicates=2, failed_before=1)
+    assert idle.all_kept
+
+
+def test_the_lines_of_a_receipt() -> None:
+    """In the order in which a person asks."""
+    assert RECEIPT.lines() == [
+        ("paid", "3 images"),
+        ("kept", "3"),
+        ("failed", "0"),
+        ("cost", "0.093 USD"),
+        ("time", "42 s"),
+        ("requests per image", "4.0 (9 status, 3 submit)"),
+        ("dataset", "1,003 rows"),
+        ("destination", "s3://b/d"),
+    ]
+
+
+def test_the_lines_of_a_receipt_of_which_much_is_to_be_said() -> None:
+    """What is at risk, what is left, what went wrong and why it ended."""
+    bad = replace(
+        RECEIPT,
+        paid=1,
+        unknown=2,
+        cost_at_risk_usd=0.062,
+        rejected=1234,
+        left=5,
+        already_done=6,
+        failed_before=7,
+        requests={},
+        requests_per_image=None,
+        errors={"timeout": 2},
+        error_samples={"timeout": "not done after 600 s"},
+        notes={"blank image": 1},
+        rejected_rows=("row 2: no URI",),
+        stopped_by="service_down",
+        stopped_because="the API does not take requests",
+        dataset_rows=None,
+    )
+    lines = bad.lines()
+    assert ("paid", "1 image") in lines
+    assert ("unknown", "2 (may be paid for: 0.062 USD at risk)") in lines
+    assert ("rejected rows", "1,234") in lines
+    assert ("left for the next run", "5") in lines
+    assert ("already there", "6") in lines
+    assert any(name == "failed before" and text.startswith("7 ") for name, text in lines)
+    assert ("requests per image", "–") in lines
+    assert ("dataset", "not published") in lines
+    assert ("timeout, 2×", "not done after 600 s") in lines
+    assert any(name == "blank image, 1×" for name, _ in lines)
+    assert ("rejected", "row 2: no URI") in lines
+    assert lines[-1] == ("stopped", "the API does not take requests")
+
+
+def test_the_lines_of_a_plan() -> None:
+    """What it will cost, before it does."""
+    assert PLAN.lines() == [
+        ("source", "s3://b/m.csv"),
+        ("destination", "s3://b/d"),
+        ("sources", "1,200"),
+        ("variations", "1,200"),
+        ("already there", "0"),
+        ("new", "1,200 in 200 shards"),
+        ("images to pay for", "2,400"),
+        ("cost", "about 74.40 USD"),
+        ("time", "about 2 h at 60 polls counted a minute, 16 in flight"),
+    ]
+    notes = replace(PLAN, rejected=3, duplicates=1, new=1, shards=1, failed_before=2, requests_per_minute=0)
+    lines = dict(notes.lines())
+    assert lines["sources"] == "1,200 (3 rejected, 1 duplicate)"
+    assert lines["new"] == "1 in 1 shard"
+    assert lines["failed before"].startswith("2 ")
+    assert lines["time"] == "about 2 h at no request limit, 16 in flight"
+
+
+def test_both_show_as_tables() -> None:
+    """Each line is a row of the artifact."""
+    for thing, title in ((PLAN, "## Plan"), (RECEIPT, "## Receipt of run-1")):
+        text = thing.markdown()
+        assert text.startswith(f"{title}\n\n| | |\n| --- | --- |\n")
+        assert len(text.splitlines()) == 4 + len(thing.lines())
+
+
+@given(st.text() | st.text("|\\<>`*[]!_&\r\n\u2028 a"))
+def test_no_value_breaks_a_table(value: str) -> None:
+    """Neither bars nor line breaks nor markup of whatever an API or a manifest says."""
+    text = markdown_table("Title", [("name", value)])
+    lines = text.split("\n")
+    assert len(lines) == len(text.splitlines()) + 1 == 6
+    cell = lines[4].removeprefix("| name | ").removesuffix(" |")
+    assert not re.search(r"[|`*\[\]]", re.sub(r"\\.", "", cell))
+    assert "<" not in cell
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("a|b", "a\\|b"),
+        ("a\\|b", "a\\\\\\|b"),
+        ("<img src=x>", "&lt;img src=x>"),
+        ("&lt;", "&amp;lt;"),
+        ("one\ntwo\r\nthree\rfour", "one two three four"),
+        ("![x](http://h)", "!\\[x\\](http://h)"),
+        ("`code` *bold*", "\\`code\\` \\*bold\\*"),
+        ("s3://my_bucket/a_b", "s3://my_bucket/a_b"),
+    ],
+)
+def test_what_is_escaped(value: str, cell: str) -> None:
+    """So that it shows as it is."""
+    assert f"| name | {cell} |" in markdown_table("Title", [("name", value)])
+
+
+def test_a_receipt_comes_back_from_json() -> None:
+    """It is stored as a file, and handed from a flow to a command."""
+    full = replace(RECEIPT, errors={"timeout": 1}, error_samples={"timeout": "ä|\n"}, rejected_rows=("row 1: ä",))
+    read = json.loads(json.dumps(full.as_dict()))
+    assert set(read) == {field.name for field in fields(Receipt)}
+    assert Receipt(**{**read, "rejected_rows": tuple(read["rejected_rows"])}) == full
+    assert Receipt(**read).lines() == full.lines()
+    assert json.loads(json.dumps(asdict(PLAN)))["images"] == 2400
+
+
+def test_a_stopped_run_has_its_receipt_and_its_reason() -> None:
+    """Whoever catches it shows both."""
+    reason = ServiceDown("the API is not there")
+    stopped = RunStopped(RECEIPT, reason)
+    assert str(stopped) == "the API is not there"
+    assert stopped.receipt is RECEIPT
+    assert stopped.reason is reason
