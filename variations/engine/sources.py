@@ -57,7 +57,10 @@ class SourceUrls:
             try:
                 root, key = split_uri(source.uri)
                 url = await self._open_storage(root).presigned_url(key, expires_seconds=self._presign_seconds)
-            except errors.BadInput as error:
+            except errors.CredentialsRefused:
+                # Every other source would fail the same way.
+                raise
+            except errors.RunError as error:
                 raise errors.SourceUnavailable(f"the source cannot be signed: {error.message}") from error
             return HandedOver(url, public_uri(url))
         url = await self._uploaded(source.uri)

@@ -1,7 +1,7 @@
 """A prefix of a bucket, with S3 called in threads.
 
 An S3-compatible store needs conditional writes (`If-None-Match: *`, `If-Match`), strong consistency and
-`ListObjectsV2`; every contract test also runs against one (`VARIATIONS_TEST_S3_ENDPOINT`).
+`ListObjectsV2`; every contract test also runs against one (`TEST_S3_ENDPOINT`).
 """
 
 import asyncio

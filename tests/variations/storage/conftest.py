@@ -19,7 +19,7 @@ from variations.storage import S3Options, Storage, close_clients, open_storage
 SECRET = os.environ.get("AWS_SECRET_ACCESS_KEY", "made-up-secret-of-the-tests")
 ACCESS_KEY = os.environ.get("AWS_ACCESS_KEY_ID", "MADEUPACCESSKEY")
 # A real store for the same suite: an endpoint here, its keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
-REAL_ENDPOINT = os.environ.get("VARIATIONS_TEST_S3_ENDPOINT")
+REAL_ENDPOINT = os.environ.get("TEST_S3_ENDPOINT")
 
 LOST = 0  # the status of an answer that never comes: the connection is closed instead
 

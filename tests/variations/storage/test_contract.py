@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from variations.errors import BadInput, ObjectNotFound, PreconditionFailed
 from variations.storage import Storage, split_uri
 
-REAL_ENDPOINT = os.environ.get("VARIATIONS_TEST_S3_ENDPOINT")
+REAL_ENDPOINT = os.environ.get("TEST_S3_ENDPOINT")
 ODD_KEYS = [
     "with space/a b.png",
     "plus+and%20percent%/100%.png",

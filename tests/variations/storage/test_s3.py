@@ -26,7 +26,7 @@ from variations.errors import (
 from variations.storage import S3Options, Storage, close_clients, open_storage
 from variations.storage.s3_client import shared_connection
 
-REAL_ENDPOINT = os.environ.get("VARIATIONS_TEST_S3_ENDPOINT")
+REAL_ENDPOINT = os.environ.get("TEST_S3_ENDPOINT")
 
 Serve = Callable[..., str]
 
