@@ -46,7 +46,7 @@ class Plan:
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
         limit = (
-            f"{self.requests_per_minute:g} {self.requests_counted} a minute"
+            f"{self.requests_per_minute:g} requests a minute ({self.requests_counted})"
             if self.requests_per_minute
             else "no request limit"
         )

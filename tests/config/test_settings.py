@@ -59,9 +59,7 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "override", "environment", "profile", "top", "default"), LAYERS, ids=str
-)
+@pytest.mark.parametrize(("name", "override", "environment", "profile", "top", "default"), LAYERS, ids=str)
 def test_which_of_several_wins(
     toml: Any,
     monkeypatch: pytest.MonkeyPatch,

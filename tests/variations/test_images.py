@@ -172,6 +172,13 @@ def test_a_dark_photo_is_not_blank(brightness: float) -> None:
     assert not inspect_image(encoded(dark, "jpg")).is_blank
 
 
+def test_a_flat_16_bit_image_with_noise_is_blank() -> None:
+    """Noise is measured in the steps that an eye sees, not in the 65,536 that are there."""
+    chances = random.Random(1)  # noqa: S311 - no secret
+    noise = b"".join(struct.pack("<H", chances.randint(30_000, 33_000)) for _ in range(512 * 512))
+    assert inspect_image(encoded(Image.frombytes("I;16", (512, 512), noise), "png")).is_blank
+
+
 def png_header(width: int, height: int) -> bytes:
     """Return a PNG that claims to be so large, and has hardly any data."""
 

@@ -397,7 +397,7 @@ RUN = st.tuples(
 
 
 @given(runs=st.lists(RUN, min_size=1, max_size=4))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 def test_every_image_has_one_row_whatever_happens_to_runs(  # noqa: C901 - it is a model of the whole
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[dict[str, str], bool, str]]
 ) -> None:
@@ -458,12 +458,12 @@ async def test_only_keys_are_held_while_merging(tmp_path: Path) -> None:
     import tracemalloc  # noqa: PLC0415 - of this test alone
 
     storage = open_storage(str(tmp_path))
-    await write_part(storage, RUNS[0], [outcome(of=variation(f"s{number}")) for number in range(20_000)])
+    await write_part(storage, RUNS[0], [outcome(of=variation(f"s{number}")) for number in range(12_000)])
     await seal(storage, RUNS[0])
     await write_part(storage, RUNS[1], [outcome(of=variation("new"))])
     tracemalloc.start()
     try:
-        assert await publish(storage) == 20_001
+        assert await publish(storage) == 12_001
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

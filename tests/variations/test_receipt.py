@@ -234,7 +234,7 @@ def test_the_lines_of_a_plan() -> None:
         ("new", "1,200 in 200 shards"),
         ("images to pay for", "2,400"),
         ("cost", "about 74.40 USD"),
-        ("time", "about 2 h at 60 polls counted a minute, 16 in flight"),
+        ("time", "about 2 h at 60 requests a minute (polls counted), 16 in flight"),
     ]
     notes = replace(PLAN, rejected=3, duplicates=1, new=1, shards=1, failed_before=2, requests_per_minute=0)
     lines = dict(notes.lines())

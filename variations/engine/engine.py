@@ -11,7 +11,6 @@ import random as random_module
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -65,7 +64,6 @@ class _Request:
     submitted_at: datetime | None = None
     submitted: float = 0.0
     polls: int = 0
-    has_slot: bool = True
 
 
 class Engine:
@@ -148,18 +146,11 @@ class Engine:
                 if self.stopped_by is not None:
                     self._slots.release()
                     break
-                request = _Request(variation)
-                # A task that is cancelled before it begins gives its slot back too: other shards wait for it.
-                making = group.create_task(self._make(request, outcomes))
-                making.add_done_callback(partial(self._give_back, request))
+                group.create_task(self._make(variation, outcomes))
         return outcomes
 
-    def _give_back(self, request: _Request, _: object = None) -> None:
-        if request.has_slot:
-            request.has_slot = False
-            self._slots.release()
-
-    async def _make(self, request: _Request, outcomes: list[Outcome]) -> None:
+    async def _make(self, variation: Variation, outcomes: list[Outcome]) -> None:
+        request = _Request(variation)
         made: list[Outcome] = []
         try:
             completed = await self._request(request)
@@ -180,7 +171,7 @@ class Engine:
             return await self._wait(request)
         finally:
             self.progress.in_flight -= 1
-            self._give_back(request)
+            self._slots.release()
 
     async def _submit(self, request: _Request) -> None:
         request.source = await self._sources.url_of(request.variation.source)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from variations import errors
@@ -306,6 +306,7 @@ READERS: list[Callable[[bytes], object]] = [
 ]
 
 
+@settings(deadline=None)
 @given(content=BODIES)
 @example(content=b"[" * 100_000)
 @example(content=b'{"status": "COMPLETED", "seed": 1' + b"0" * 5000 + b"}")
@@ -320,6 +321,7 @@ def test_no_body_breaks_a_reader(content: bytes) -> None:
             str(error).encode()
 
 
+@settings(deadline=None)
 @given(
     code=st.integers(300, 999),
     content=BODIES,

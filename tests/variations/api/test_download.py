@@ -88,6 +88,8 @@ async def test_outputs_come_from_the_known_hosts(url: str) -> None:
         "https://images.segmind.com%2eevil.example/",
         "https://images.segmind.com:99999/a.jpg",
         "https://images.segmind.com:x/a.jpg",
+        "https://images.segmind.com:0/a.jpg",
+        " https://images.segmind.com/a.jpg",
         "https://images.segm\nind.com/a.jpg",
         "https://images.segmind.com/\x00",
         "https://[images.segmind.com]/a.jpg",

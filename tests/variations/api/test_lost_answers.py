@@ -158,6 +158,17 @@ async def test_posts_on_connections_that_the_server_closes_at_once_are_never_dou
     assert taken <= len(server.seen) <= 30
 
 
+async def test_whatever_breaks_while_a_submit_is_out_leaves_it_unknown() -> None:
+    """An error that no transport is known to raise included."""
+
+    def odd(_: httpx.Request) -> httpx.Response:
+        raise RuntimeError("a bug of the transport")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(odd)) as http:
+        with pytest.raises(errors.SubmitUnknown):
+            await client_at("http://127.0.0.1:9", http).submit(INPUTS)
+
+
 async def test_a_plain_500_is_the_applications_word_that_nothing_was_accepted(
     server: RawServer, http: httpx.AsyncClient
 ) -> None:

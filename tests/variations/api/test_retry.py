@@ -1,7 +1,7 @@
 """May it be repeated, and when: the rules as a table."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from variations import errors
@@ -75,6 +75,7 @@ def test_a_limit_is_believed_within_reason(wait_seconds: float | None, expected:
     assert limit_seconds(errors.RateLimited("429", wait_seconds=wait_seconds)) == expected
 
 
+@settings(deadline=None)
 @given(attempt=st.integers(1, 10**6), random=st.floats(0, 1))
 def test_a_backoff_stays_within_its_bounds(attempt: int, random: float) -> None:
     """Half of it is fixed, so that it is never nothing; it grows, to the longest delay."""

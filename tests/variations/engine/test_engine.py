@@ -97,7 +97,7 @@ def test_slots_are_shared_by_the_runs_of_an_engine() -> None:
 
 
 def test_a_shard_that_is_cancelled_gives_all_its_slots_back() -> None:
-    """Those of tasks that had not begun too: the other shards of the process go on with every slot."""
+    """At whatever step it was: the other shards of the process go on with every slot."""
     api = FakeApi()
     ends: list[asyncio.Task[list[Outcome]]] = []
 
