@@ -18,4 +18,5 @@ app = App(
 app.command(run)
 app.command(plan)
 app.command(demo)
-app.command(sandbox)
+# The sandbox has a command line of its own, with a help of its own.
+app.command(sandbox, help_flags=(), version_flags=())

@@ -8,5 +8,5 @@ from variations.sandbox.__main__ import main
 
 
 def sandbox(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
-    """Serve the sandbox API on a loopback port; it is not FLUX. `variations sandbox -- --help` lists its options."""
+    """Serve the sandbox API on a loopback port; it is not FLUX. `--help` behind it lists its options."""
     return main(list(arguments)) or 0
