@@ -315,6 +315,27 @@ async def test_who_loses_the_replacement_tries_again(any_dataset: Storage) -> No
     assert await statuses(any_dataset) == {"a": "kept", "b": "kept"}
 
 
+async def test_what_is_published_between_fetching_and_merging_is_not_lost(any_dataset: Storage) -> None:
+    """It is the view that was merged that has to be the newest, not the one at the time of the replacement."""
+    await publish(any_dataset)
+    await write_part(any_dataset, RUNS[0], [outcome(of=variation("a"))])
+
+    async def other() -> None:
+        # The metadata was fetched; this is the fetch of the part.
+        await write_part(any_dataset, RUNS[1], [outcome(of=variation("b"))])
+        await seal(any_dataset, RUNS[1])
+
+    class SecondFetch(Interleaved):
+        async def get_to_file(self, key: str, path: Path) -> None:
+            self.calls.append("get_to_file")
+            if self.calls.count("get_to_file") == 2:
+                await other()
+            await any_dataset.get_to_file(key, path)
+
+    assert await publish(SecondFetch(any_dataset)) == 2
+    assert await statuses(any_dataset) == {"a": "kept", "b": "kept"}
+
+
 async def test_metadata_that_is_deleted_meanwhile_is_rebuilt(any_dataset: Storage) -> None:
     """Between a publisher's look at it and its fetch, and between its fetch and its replacement."""
     for method in ("get_to_file", "replace"):

@@ -1,5 +1,7 @@
 """The one HTTP client of a process."""
 
+import ssl
+
 import aiohttp
 import httpx
 from httpx_aiohttp import HttpxAiohttpClient
@@ -11,14 +13,16 @@ READ_TIMEOUT_SECONDS = 60.0
 KEEPALIVE_SECONDS = 2.0
 
 
-def default_http_client(*, max_connections: int = 128) -> httpx.AsyncClient:
+def default_http_client(*, max_connections: int = 128, verify: ssl.SSLContext | bool = True) -> httpx.AsyncClient:
     """Return an `httpx.AsyncClient` on aiohttp's connector; close it with `async with` or `aclose()`.
 
     On httpx's own transport an image costs 18 ms of CPU at 10 in flight and 67 at 200, because its pool scans; on
-    this one 5.1 and 3.8. It follows no redirect and repeats no POST.
+    this one 5.1 and 3.8. It follows no redirect and repeats no POST. A `verify` that is shared saves the 40 ms that it
+    takes to read the certificates.
     """
     return HttpxAiohttpClient(
         timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS, pool=None),
+        verify=verify,
         limits=httpx.Limits(max_connections=max_connections, keepalive_expiry=KEEPALIVE_SECONDS),
         headers={"user-agent": "variations/0.1", "accept": "application/json"},
         follow_redirects=False,

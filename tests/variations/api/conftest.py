@@ -141,7 +141,7 @@ def trust() -> ssl.SSLContext:
 @pytest.fixture(params=["aiohttp", "httpx"])
 async def http(request: pytest.FixtureRequest, trust: ssl.SSLContext) -> AsyncIterator[httpx.AsyncClient]:
     """The default client, and a plain one of httpx."""
-    client = default_http_client() if request.param == "aiohttp" else httpx.AsyncClient(verify=trust)
+    client = default_http_client(verify=trust) if request.param == "aiohttp" else httpx.AsyncClient(verify=trust)
     async with client:
         yield client
 
