@@ -78,15 +78,18 @@ DICTIONARY_COLUMNS: Final = (
 
 
 def label_names(labels: Iterable[str]) -> dict[str, str]:
-    """Return the column of each label: its own name, or `label_…` where that is a column of the dataset."""
-    names: dict[str, str] = {}
+    """Return the column of each label: its own name, or `label_…` where that means something else in the dataset.
+
+    Hugging Face's `imagefolder` reads a column `image`, and every one that ends in `file_name`, as images.
+    """
     labels = list(labels)
-    ours = {*SCHEMA.names, IMAGE_URI}
+    ours = {*SCHEMA.names, IMAGE_URI, "image"}
     taken = ours | set(labels)
+    names: dict[str, str] = {}
     for label in labels:
         name = label
-        if label in ours:
-            name = f"label_{label}"
+        if label in ours or label.endswith(("file_name", "file_names")):
+            name = f"label_{label.replace('file_name', 'filename')}"
             while name in taken:
                 name = f"label_{name}"
             taken.add(name)

@@ -16,8 +16,7 @@
     │   └── ItemUnknown             it may be paid for, and its image is not here
     │       ├── SubmitUnknown         the answer to a submit was lost
     │       ├── InferenceTimeout      accepted, and not done by the deadline
-    │       ├── RequestGone           accepted, and the API no longer knows it
-    │       └── ResultUnread          accepted, and the run had to stop before it was stored
+    │       └── RequestGone           accepted, and the API no longer knows it
     ├── RunError                  stop the run: every item would fail the same way
     │   ├── Unauthorized            401: the key is missing or refused
     │   ├── Forbidden               403: the model is not allowed for this account
@@ -177,12 +176,6 @@ class RequestGone(ItemUnknown):
     """404 on a poll: the API knows no such request, or forgot it an hour after submission."""
 
     code = "request_gone"
-
-
-class ResultUnread(ItemUnknown):
-    """Accepted, and the run had to stop before its image was stored."""
-
-    code = "result_unread"
 
 
 class RunError(VariationsError):

@@ -64,6 +64,7 @@ class _Request:
     submitted_at: datetime | None = None
     submitted: float = 0.0
     polls: int = 0
+    is_from_history: bool = False
 
 
 class Engine:
@@ -195,7 +196,7 @@ class Engine:
                     "status", lambda: self._client.status(request_id), seconds=self._schedule.deadline_seconds - age
                 )
             except errors.RequestGone as gone:
-                status = await self._from_history(request_id, gone)
+                status = await self._from_history(request, gone)
             match status:
                 case Completed():
                     return status
@@ -203,8 +204,9 @@ class Engine:
                     raise errors.InferenceFailed(status.error, request_id=request_id)
         raise errors.InferenceTimeout(request_id, age)
 
-    async def _from_history(self, request_id: str, gone: errors.RequestGone) -> Status:
+    async def _from_history(self, request: _Request, gone: errors.RequestGone) -> Status:
         """Look a request up that the API forgot: its record stays, and its output lives for days."""
+        request_id = request.request_id or ""
         try:
             record = await self._calls.get(
                 "history", lambda: self._client.history_record(request_id), seconds=RESULT_SECONDS
@@ -218,6 +220,7 @@ class Engine:
             return Processing(request_id)
         if not record.output_urls:
             raise gone
+        request.is_from_history = True
         return Completed(
             request_id,
             tuple(OutputFile(url) for url in record.output_urls),
@@ -232,13 +235,13 @@ class Engine:
         wanted = request.variation.parameters.num_outputs
         made = min(wanted, len(completed.outputs))
         cost_usd = completed.metrics.cost_usd
-        cost_each = self._limits.price_usd if cost_usd is None else cost_usd / made
+        shared_by = wanted if request.is_from_history else made
+        cost_each = self._limits.price_usd if cost_usd is None else cost_usd / shared_by
 
         async def keep(index: int) -> Outcome:
             outcome = self._outcome(request, index, metrics=completed.metrics, completed_at=completed_at)
             if index >= made:
-                missing = errors.OutputMissing(f"asked for {wanted} images, the API made {made}")
-                return replace(outcome, status="failed", error_code=missing.code, error=missing.message)
+                return self._missing(request, outcome, made=made)
             outcome = replace(outcome, cost_usd=cost_each)
             try:
                 image = await self._outputs.keep(request.variation, completed.outputs[index], output_index=index)
@@ -249,11 +252,21 @@ class Engine:
 
         return list(await asyncio.gather(*(keep(index) for index in range(wanted))))
 
+    def _missing(self, request: _Request, outcome: Outcome, *, made: int) -> Outcome:
+        """Return the row of an image that was wanted, and that the finished request does not name."""
+        if request.is_from_history:
+            # A single record names one output of several: the others were made, and may be found.
+            error: errors.ItemError = errors.RequestGone("forgotten by the API, and the history names no such output")
+            outcome = replace(outcome, status="unknown", cost_usd=self._limits.price_usd)
+        else:
+            error = errors.OutputMissing(f"asked for {request.variation.parameters.num_outputs}, the API made {made}")
+        return replace(outcome, error_code=error.code, error=error.message)
+
     async def _with_outputs(self, request: _Request) -> Completed:
         try:
             return await self._calls.get("result", lambda: self._result(request), seconds=RESULT_SECONDS)
         except errors.RequestGone as gone:
-            found = await self._from_history(request.request_id or "", gone)
+            found = await self._from_history(request, gone)
             if not isinstance(found, Completed):
                 raise
             return found

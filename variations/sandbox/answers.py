@@ -2,11 +2,14 @@
 
 import socket
 import struct
+from collections.abc import Callable
+from email.utils import formatdate
 from typing import Final
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from variations.sandbox.refusals import Refused
@@ -49,6 +52,24 @@ class BrokenConnection(Response):
         transport.abort()
         while (await receive())["type"] != "http.disconnect":
             pass
+
+
+class DateHeader:
+    """Tell in each answer what time it is by the sandbox's clock, by which its rate limit and its expiry go."""
+
+    def __init__(self, app: ASGIApp, *, now: Callable[[], float]) -> None:
+        self._app = app
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the header to whatever the application answers."""
+
+        async def send_with_date(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["date"] = formatdate(self._now(), usegmt=True)
+            await send(message)
+
+        await self._app(scope, receive, send_with_date)
 
 
 def refusal(refused: Refused) -> Response:

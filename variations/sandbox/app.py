@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from variations.sandbox.answers import BrokenConnection, method_not_allowed, not_found, refusal
+from variations.sandbox.answers import BrokenConnection, DateHeader, method_not_allowed, not_found, refusal
 from variations.sandbox.control import Control
 from variations.sandbox.history import History, HistoryQuery
 from variations.sandbox.images import CONTENT_TYPES
@@ -49,7 +50,11 @@ def create_app(service: Service) -> Starlette:
         api.route("/assets/{file_name}", "GET", "asset", api.asset, needs_key=False),
         *Control(service).routes(),
     ]
-    app = Starlette(routes=routes, exception_handlers={404: not_found, 405: method_not_allowed})
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(DateHeader, now=service.clock.now)],
+        exception_handlers={404: not_found, 405: method_not_allowed},
+    )
     app.router.redirect_slashes = False
     return app
 

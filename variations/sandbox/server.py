@@ -170,6 +170,8 @@ class _Server(uvicorn.Server):
             http=ConnectionProtocol,
             ws="none",
             lifespan="off",
+            # The application tells the time of the sandbox's own clock.
+            date_header=False,
             access_log=False,
             log_config=None,
             timeout_keep_alive=60,
