@@ -218,10 +218,11 @@ def test_labels_stand_behind_the_schema_by_their_own_names() -> None:
         (["label_status", "status"], ["label_status", "label_label_status"]),
         (["image_uri"], ["label_image_uri"]),
         (["Seed", ""], ["Seed", ""]),
+        (["image", "file_name", "mask_file_name"], ["label_image", "label_filename", "label_mask_filename"]),
     ],
 )
 def test_a_label_that_collides_gets_a_prefix(labels: list[str], columns: list[str]) -> None:
-    """With a column of the dataset, or with another label that is called like its new name."""
+    """With a column of the dataset, with one that imagefolder reads as an image, or with another label's new name."""
     assert list(label_names(labels).values()) == columns
     assert list(label_names(iter(labels)).values()) == columns
 

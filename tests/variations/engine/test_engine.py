@@ -269,6 +269,19 @@ def test_a_request_forgotten_between_status_and_result_is_found_in_the_history_t
     assert only(outcomes).status == "kept"
 
 
+def test_what_the_history_does_not_name_of_several_outputs_is_unknown() -> None:
+    """One record names one output: it is kept, and the others, which were paid for too, are not called missing."""
+    api = FakeApi(
+        on_status=lambda *_: refused(404), on_history=lambda request_id, _: history_row(request_id, credits_deduction=9)
+    )
+    outcomes, _ = run(api, variations(1, num_outputs=3), price_usd=0.5)
+    assert [(outcome.status, outcome.cost_usd) for outcome in outcomes] == [
+        ("kept", 3.0),
+        ("unknown", 0.5),
+        ("unknown", 0.5),
+    ]
+
+
 def test_a_request_that_the_history_has_in_flight_is_polled_on() -> None:
     """A 404 to an early poll may come from a replica that lags: nothing is given up while it is being made."""
     api = FakeApi(

@@ -3,6 +3,7 @@
 import random
 import statistics
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
@@ -28,7 +29,10 @@ def test_429_names_the_moment_at_which_the_limit_resets(api: httpx.Client, sandb
     assert "retry-after" not in answers[2].headers
     reset_at = datetime.fromisoformat(answers[2].headers["x-rate-limit-reset-at-utc"])
     assert reset_at.utcoffset() == datetime.now(UTC).utcoffset()
+    # The answer tells its own time by the same clock, so that the wait can be told without another.
+    told_at = parsedate_to_datetime(answers[2].headers["date"])
     left_seconds = reset_at.timestamp() - sandbox.now()
+    assert (reset_at - told_at).total_seconds() == pytest.approx(left_seconds, abs=2)
     assert 50 < left_seconds <= 60
     sandbox.advance_clock(left_seconds)
     assert api.get("/v1/get-user-credits").status_code == 200
