@@ -32,6 +32,7 @@ from variations.engine.limits import Limits
 from variations.errors import SettingsError
 from variations.parameters import PARAMETER_NAMES, Parameters
 from variations.plan import Recipe
+from variations.run import Job
 from variations.uris import shown_uri
 
 PREFIX: Final = "VARIATIONS_"
@@ -153,6 +154,20 @@ class Settings(BaseSettings):
             presign_seconds=self.presign_seconds,
             price_usd=self.price_usd,
             output_hosts=self.output_hosts,
+        )
+
+    def job(self, source: str, destination: str) -> Job:
+        """Return what a run is to do.
+
+        Raises:
+            BadInput: source or destination cannot be one.
+        """
+        return Job(
+            source,
+            destination,
+            self.recipe(),
+            uri_column=self.uri_column or None,
+            id_column=self.id_column or None,
         )
 
     def recipe(self) -> Recipe:

@@ -10,10 +10,10 @@ from tasks import check_key, logged_progress, make_plan, make_shards, publish
 from variations import parameters
 from variations.engine.progress import watched
 from variations.engine.stopping import stop_on_signals
-from variations.run import Job, open_run
+from variations.run import open_run
 
 
-@flow(name="augment", persist_result=False)
+@flow(name="augment", retries=0, persist_result=False)
 @options.described
 async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     source: Annotated[
@@ -55,7 +55,7 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     # Every parameter but these three is a setting of the same name.
     asked = {name: value for name, value in locals().items() if name not in {"source", "destination", "profile"}}
     settings = load_settings(asked, profile=profile or None)
-    job = Job(source, destination, settings.recipe(), uri_column=uri_column or None, id_column=id_column or None)
+    job = settings.job(source, destination)
     limits = settings.limits()
     async with open_run(job, endpoint=settings.endpoint(), limits=limits, progress=watched()) as run:
         with stop_on_signals(run.engine):

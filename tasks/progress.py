@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from prefect import get_run_logger
@@ -24,8 +24,10 @@ async def logged_progress(progress: Progress) -> AsyncIterator[None]:
             if (line := progress.line()) != said:
                 logger.info(said := line)
 
-    logging = asyncio.create_task(log())
+    lines = asyncio.create_task(log())
     try:
         yield
     finally:
-        logging.cancel()
+        lines.cancel()
+        with suppress(asyncio.CancelledError):
+            await lines

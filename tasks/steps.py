@@ -1,6 +1,7 @@
 """The steps of a run as Prefect tasks.
 
 The run itself, an open thing, is handed from task to task in one process; nothing of it is hashed, cached or stored.
+Nor is anything retried, whatever Prefect's defaults are: a shard that is made twice is paid twice.
 """
 
 from prefect import get_run_logger, task
@@ -11,7 +12,7 @@ from variations.receipt import Plan, Receipt, RunStopped, Tally
 from variations.run import Run
 
 
-@task(name="check key", task_run_name="check key", cache_policy=NO_CACHE, persist_result=False)
+@task(name="check key", task_run_name="check key", retries=0, cache_policy=NO_CACHE, persist_result=False)
 async def check_key(run: Run) -> float | None:
     """Check the key before anything is paid; returns the balance in USD if the API tells it."""
     balance = await run.check()
@@ -20,7 +21,7 @@ async def check_key(run: Run) -> float | None:
     return balance
 
 
-@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
+@task(name="plan", task_run_name="plan", retries=0, cache_policy=NO_CACHE, persist_result=False)
 async def make_plan(run: Run) -> Plan:
     """Plan the run and show the plan as an artifact."""
     plan = await run.plan()
@@ -29,7 +30,7 @@ async def make_plan(run: Run) -> Plan:
     return plan
 
 
-@task(name="shard", task_run_name="shard-{shard}", cache_policy=NO_CACHE, persist_result=False)
+@task(name="shard", task_run_name="shard-{shard}", retries=0, cache_policy=NO_CACHE, persist_result=False)
 async def make_shard(run: Run, *, shard: int) -> Tally:
     """Make the variations of one shard."""
     tally = await run.make(shard)
@@ -37,7 +38,7 @@ async def make_shard(run: Run, *, shard: int) -> Tally:
     return tally
 
 
-@task(name="publish", task_run_name="publish", cache_policy=NO_CACHE, persist_result=False)
+@task(name="publish", task_run_name="publish", retries=0, cache_policy=NO_CACHE, persist_result=False)
 async def publish(run: Run) -> Receipt:
     """Publish the dataset's metadata and show the receipt as an artifact, that of a stopped run too."""
     try:

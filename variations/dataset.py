@@ -8,6 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from variations.errors import ManifestError
 from variations.identity import rejected_id
 from variations.manifest.labels import STRING, common_type, from_values
 from variations.models import Outcome, RejectedSource
@@ -48,6 +49,7 @@ SCHEMA: Final = pa.schema(
         pa.field("format", pa.string()),
         pa.field("sha256", pa.string()),
         pa.field("request_id", pa.string()),
+        pa.field("output_url", pa.string()),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("submitted_at", _TIME),
         pa.field("completed_at", _TIME),
@@ -112,6 +114,7 @@ def outcomes_table(outcomes: Sequence[Outcome], *, labels: pa.Schema, run_id: st
             "attempt": outcome.variation.attempt,
             "redux_image": outcome.redux_image,
             "request_id": outcome.request_id,
+            "output_url": outcome.output_url,
             "submitted_at": outcome.submitted_at,
             "completed_at": outcome.completed_at,
             "queue_seconds": outcome.metrics.queue_seconds,
@@ -207,6 +210,29 @@ def _one_label(value: Any, kind: pa.DataType) -> pa.Array:
 _NOT_OF_THE_TYPE: Final = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
 
+def check_labels(labels: pa.Schema) -> None:
+    """Send a row without values the way that a label goes, into metadata and back, for each label.
+
+    Some of Arrow's types cannot be made of Python's values, filtered, or written as parquet. That has to be known
+    before anything is paid, for it is of no use without its metadata.
+
+    Raises:
+        ManifestError: a label's type does not come through; it names the column.
+    """
+    for label in labels:
+        try:
+            pa.array([{label.name: None}], pa.struct([label]))
+            row = RejectedSource(1, reason="")
+            table = rejected_table([row], labels=pa.schema([label]), manifest="", run_id="", model="")
+            table = conformed(table, unified([table.schema])).filter(pa.array([True]))
+            pq.read_table(pa.BufferReader(parquet_bytes(table)))
+        except pa.ArrowException as error:
+            raise ManifestError(
+                f"the column {label.name!r} is of Arrow's type {label.type}, which metadata cannot hold: "
+                "store it as another type, or leave the column out"
+            ) from error
+
+
 def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
     """Return one schema for several: the dataset's columns first, then every label; its types widened where they
     differ, down to text where nothing else holds both.
@@ -233,11 +259,11 @@ def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return a table in another schema: columns in its order, missing ones null, others cast."""
     columns = []
     for field in schema:
-        if field.name not in table.schema.names:
+        column = table.column(field.name) if field.name in table.schema.names else None
+        # Not every type can be cast from null.
+        if column is None or pa.types.is_null(column.type):
             columns.append(pa.nulls(table.num_rows, field.type))
-            continue
-        column = table.column(field.name)
-        if column.type == field.type:
+        elif column.type == field.type:
             columns.append(column)
         elif field.type == STRING and not pa.types.is_large_string(column.type):
             columns.append(_array(from_values(column.to_pylist(), STRING), STRING))

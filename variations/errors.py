@@ -16,6 +16,7 @@
     │   └── ItemUnknown             it may be paid for, and its image is not here
     │       ├── SubmitUnknown         the answer to a submit was lost
     │       ├── InferenceTimeout      accepted, and not done by the deadline
+    │       ├── Interrupted           submitted, and this process was ended before it was done
     │       └── RequestGone           accepted, and the API no longer knows it
     ├── RunError                  stop the run: every item would fail the same way
     │   ├── Unauthorized            401: the key is missing or refused
@@ -170,6 +171,12 @@ class InferenceTimeout(ItemUnknown):
     def __init__(self, request_id: str, elapsed_seconds: float) -> None:
         super().__init__(f"not done after {elapsed_seconds:.0f} s", request_id=request_id)
         self.elapsed_seconds = elapsed_seconds
+
+
+class Interrupted(ItemUnknown):
+    """Submitted, and this process was ended before it was done."""
+
+    code = "interrupted"
 
 
 class RequestGone(ItemUnknown):

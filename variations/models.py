@@ -151,6 +151,7 @@ class Outcome:
         output_index: which image of the request, from 0.
         image: there exactly where `status` is `kept`.
         redux_image: the source as the API was given it, without a signature.
+        output_url: where the API put the image; the file lives there for about 7 days.
         polls: status requests that its request took.
         cost_usd: its share of what its request cost; where the API did not say, of the price that was set.
     """
@@ -163,6 +164,7 @@ class Outcome:
     error: str | None = None
     redux_image: str | None = None
     request_id: str | None = None
+    output_url: str | None = None
     submitted_at: datetime | None = None
     completed_at: datetime | None = None
     metrics: Metrics = Metrics()

@@ -6,7 +6,7 @@ signature: a source whose URL came signed is remembered beside the plan, in memo
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +15,12 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from variations.dataset import metadata_writer, rejected_table
 from variations.engine.limits import LATENCY_SECONDS, Limits
 from variations.identity import derived_seed, parameters_identity, source_identity, variation_id
 from variations.models import RejectedSource, Source, Variation
 from variations.parameters import MODEL, Parameters
+from variations.receipt import SAMPLES
 
 # So many task runs a run at the most; a small run has one image a task, so that each shows in the Prefect UI.
 MAX_SHARDS: Final = 200
@@ -46,9 +48,12 @@ class Recipe:
 
 @dataclass(slots=True)
 class Known:
-    """What the dataset has: ids (16 bytes each) that are not to be made, and those that failed, with their attempts."""
+    """What the dataset has: ids (16 bytes each) of what is there, of what is unknown and held, and of what failed, with
+    their attempts.
+    """
 
     done: set[bytes] = field(default_factory=set)
+    unknown: set[bytes] = field(default_factory=set)
     failed: dict[bytes, int] = field(default_factory=dict)
 
 
@@ -63,6 +68,7 @@ class Counts:
         variations: wanted in all, each counted once.
         done: of them in the dataset already.
         failed_before: of them failed in an earlier run, and left alone.
+        unknown_before: of them unknown since an earlier run: perhaps paid for, and held.
         new: of them to be made.
         images: that the new ones come to, one for each output.
         uploads: new sources that are local files.
@@ -74,6 +80,7 @@ class Counts:
     variations: int = 0
     done: int = 0
     failed_before: int = 0
+    unknown_before: int = 0
     new: int = 0
     images: int = 0
     uploads: int = 0
@@ -155,57 +162,106 @@ class _Row(NamedTuple):
     source: Source
 
 
+class Spool:
+    """Local files for what a manifest comes to: the variations that are to be made, and the rows of refused sources.
+
+    Args:
+        folder: where they are written.
+        source: the manifest, by its URI.
+        run_id, model: of the run, for the refused rows.
+    """
+
+    def __init__(self, folder: Path, *, source: str, run_id: str, model: str) -> None:
+        self.variations = folder / "variations.parquet"
+        self.rejected = folder / "rejected.parquet"
+        self._of_run = {"manifest": source, "run_id": run_id, "model": model}
+        self._writers: dict[Path, pq.ParquetWriter] = {}
+
+    def add_variations(self, rows: "list[_Row]", labels: pa.Schema) -> None:
+        """Write variations that are to be made."""
+        batch = _batch(rows, labels)
+        if self.variations not in self._writers:
+            self._writers[self.variations] = pq.ParquetWriter(self.variations, batch.schema)
+        self._writers[self.variations].write_batch(batch)
+
+    def add_rejected(self, rows: list[RejectedSource], labels: pa.Schema) -> None:
+        """Write rows of refused sources."""
+        table = rejected_table(rows, labels=labels, **self._of_run)
+        if self.rejected not in self._writers:
+            self._writers[self.rejected] = metadata_writer(self.rejected, table.schema)
+        self._writers[self.rejected].write_table(table)
+
+    def close(self) -> None:
+        """Finish the files."""
+        for writer in self._writers.values():
+            writer.close()
+
+
 class Planner:
-    """Read sources, count, and spool the variations that are to be made.
+    """Read sources, count, and spool what comes of them.
 
     Args:
         recipe: what is wanted of every source.
         known: what the dataset has.
         labels: names and types of the labels.
-        spool: a local file for the variations that are to be made; None to count only.
+        spool: where it is written; None to count only.
+        check: called now and then; what it raises ends the reading.
 
     Attributes:
-        labels: names and types of the labels.
         counts: so far.
-        rejected: rows that cannot be used.
+        first_rejected: the first few rows that cannot be used.
         signed: public URI → URI, of the sources whose URI carries a signature.
     """
 
-    def __init__(self, recipe: Recipe, *, known: Known, labels: pa.Schema, spool: Path | None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        known: Known,
+        labels: pa.Schema,
+        spool: Spool | None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._recipe = recipe
         self._known = known
-        self.labels = labels
+        self._labels = labels
         self._spool = spool
+        self._check = check
         self._planned: set[bytes] = set()
         self.counts = Counts()
-        self.rejected: list[RejectedSource] = []
+        self.first_rejected: list[RejectedSource] = []
         self.signed: dict[str, str] = {}
 
     def read(self, batches: Iterable[list[Source | RejectedSource]]) -> None:
         """Read every source; synchronous, for a thread."""
-        writer = pq.ParquetWriter(self._spool, plan_schema(self.labels)) if self._spool else None
+        wanted: list[_Row] = []
+        refused: list[RejectedSource] = []
         try:
-            rows: list[_Row] = []
             for batch in batches:
+                self._check()
                 for source in batch:
-                    rows += self._wanted(source)
-                if writer is not None and len(rows) >= SPOOL_ROWS:
-                    writer.write_batch(_batch(rows, self.labels))
-                    rows = []
-                elif writer is None:
-                    rows = []
-            if writer is not None and rows:
-                writer.write_batch(_batch(rows, self.labels))
+                    if isinstance(source, RejectedSource):
+                        refused.append(source)
+                    else:
+                        wanted += self._wanted(source)
+                self.counts.rejected += len(refused)
+                self.first_rejected += refused[: SAMPLES - len(self.first_rejected)]
+                if self._spool is None:
+                    wanted.clear()
+                elif refused:
+                    self._spool.add_rejected(refused, self._labels)
+                refused.clear()
+                if self._spool is not None and len(wanted) >= SPOOL_ROWS:
+                    self._spool.add_variations(wanted, self._labels)
+                    wanted.clear()
+            if self._spool is not None and wanted:
+                self._spool.add_variations(wanted, self._labels)
         finally:
-            if writer is not None:
-                writer.close()
+            if self._spool is not None:
+                self._spool.close()
 
-    def _wanted(self, source: Source | RejectedSource) -> list[_Row]:
+    def _wanted(self, source: Source) -> list[_Row]:
         counts = self.counts
-        if isinstance(source, RejectedSource):
-            counts.rejected += 1
-            self.rejected.append(source)
-            return []
         counts.sources += 1
         wanted = []
         is_duplicate = True
@@ -220,6 +276,8 @@ class Planner:
             attempts = self._known.failed.get(key)
             if key in self._known.done:
                 counts.done += 1
+            elif key in self._known.unknown:
+                counts.unknown_before += 1
             elif attempts is not None and not self._recipe.retry_failed:
                 counts.failed_before += 1
             else:
@@ -279,6 +337,8 @@ def _parameters_of_json(text: str) -> Parameters:
 
 def cut(spool: Path, shard_size: int) -> Iterator[pa.Table]:
     """Yield the spooled variations shard by shard, in bounded memory; synchronous, for a thread."""
+    if not spool.exists():
+        return
     held: list[pa.RecordBatch] = []
     rows = 0
     for batch in pq.ParquetFile(spool).iter_batches(batch_size=min(shard_size, SPOOL_ROWS)):

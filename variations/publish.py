@@ -8,6 +8,7 @@ still the one that was read, so that an older view cannot overwrite a newer one.
 import asyncio
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +16,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from variations.dataset import METADATA_KEY, ROW_GROUP_ROWS, conformed, metadata_writer, unified
-from variations.errors import ObjectNotFound, PreconditionFailed
+from variations.dataset import METADATA_KEY, ROW_GROUP_ROWS, SCHEMA, conformed, metadata_writer, unified
+from variations.errors import ObjectNotFound, PreconditionFailed, StorageError
 from variations.plan import Known
 from variations.storage import Storage
 
@@ -44,47 +45,95 @@ async def part_keys(storage: Storage, *, all_runs: bool) -> list[str]:
     return [key for key in parts if all_runs or key.split("/")[1] not in published]
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """The metadata, or a part of a run's, fetched. Parts are numbered in their order; the metadata is before them."""
+
+    uri: str
+    path: Path
+    number: int = -1
+
+    @property
+    def is_metadata(self) -> bool:
+        """Return whether it is no part."""
+        return self.number < 0
+
+    def schema(self) -> pa.Schema:
+        """Return its columns, once it has those that every row must have."""
+        with self.readable():
+            schema = pq.read_schema(self.path)
+            missing = [name for name in _REQUIRED if name not in schema.names]
+            if missing:
+                raise ValueError(f"it has no column {missing[0]!r}")
+        return schema
+
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield its rows."""
+        return pq.ParquetFile(self.path).iter_batches(batch_size=ROW_GROUP_ROWS, columns=columns)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def readable(self) -> Iterator[None]:
+        """Turn what reading a damaged or foreign file raises into one error, which says what to do about it."""
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
+            reason = " ".join(str(error).replace(str(self.path), "it").split())
+            advice = "its images, if no other file knows them, are then made and paid for again"
+            if self.is_metadata:
+                advice = "it is rebuilt from the parts that the runs have written"
+            raise StorageError(
+                f"{self.uri} is damaged, or another program's: {reason}. Move it away and run again; {advice}"
+            ) from error
+
+
 async def read_known(storage: Storage) -> Known:
-    """Read what the dataset has: from its metadata, and from the parts that are not in it yet."""
+    """Read what the dataset has: from its metadata, and from the parts that are not in it yet.
+
+    Raises:
+        StorageError: the store says no, or a file there is damaged or another program's.
+    """
     known = Known()
     has_metadata = await storage.exists(METADATA_KEY)
     keys = await part_keys(storage, all_runs=not has_metadata)
     with tempfile.TemporaryDirectory() as folder:
         for key in [METADATA_KEY, *keys] if has_metadata else keys:
-            path = Path(folder, "known.parquet")
-            await storage.get_to_file(key, path)
-            await asyncio.to_thread(_add_known, path, known)
+            file = _File(storage.uri_of(key), Path(folder, "known.parquet"), -1 if key == METADATA_KEY else 0)
+            await storage.get_to_file(key, file.path)
+            await asyncio.to_thread(_add_known, file, known)
     return known
 
 
-def _add_known(path: Path, known: Known) -> None:
+def _add_known(file: _File, known: Known) -> None:
+    file.schema()
+    with file.readable():
+        _note_known(file, known)
+
+
+def _note_known(file: _File, known: Known) -> None:
     columns = ["variation_id", "status", "attempt"]
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=ROW_GROUP_ROWS, columns=columns):
+    for batch in file.batches(columns):
         data = batch.to_pydict()
         for variation_id, status, attempt in zip(*(data[name] for name in columns), strict=True):
             key = bytes.fromhex(variation_id)
-            if status in {"kept", "unknown"}:
+            if status == "kept":
                 known.done.add(key)
+                known.unknown.discard(key)
                 known.failed.pop(key, None)
-            elif status == "failed" and key not in known.done:
+            elif status == "unknown" and key not in known.done:
+                known.unknown.add(key)
+                known.failed.pop(key, None)
+            elif status == "failed" and key not in known.done and key not in known.unknown:
                 known.failed[key] = max(attempt, known.failed.get(key, 0))
 
 
 _SOURCE: Final = ("source_id", "source_uri")
 _KEY: Final = ("variation_id", "output_index")
 _LOOKED_AT: Final = (*_KEY, "status", "attempt", "run_id", *_SOURCE)
+_REQUIRED: Final = (*(field.name for field in SCHEMA if not field.nullable), *_SOURCE)
 # Whether it is kept, the attempt, whether it is unknown, the run: the greatest is the row that stands. An image that is
 # there and paid for is never given up for a failure; and the parts of a killed run, which never has a receipt, come
 # again with every merge and must not undo what later runs said.
 _Standing = tuple[bool, int, bool, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A part of a run's metadata, fetched."""
-
-    number: int
-    path: Path
 
 
 @dataclass(slots=True)
@@ -99,16 +148,16 @@ class _Newest:
     best: dict[bytes, tuple[_Standing, int]] = field(default_factory=dict)
     runs: dict[str, str] = field(default_factory=dict)
 
-    def expect(self, path: Path) -> None:
+    def expect(self, file: _File) -> None:
         """Note whom a file refuses: only of these it matters who has the last word."""
-        refused = pq.read_table(path, columns=list(_SOURCE), filters=[("status", "=", "rejected")])
+        refused = pq.read_table(file.path, columns=list(_SOURCE), filters=[("status", "=", "rejected")])
         self.runs.update((name, "") for name in _source_names(refused.to_pydict()) if name is not None)
 
-    def add(self, part: _Part) -> None:
+    def add(self, part: _File) -> None:
         """Note the rows of a part; parts come in the order of their numbers."""
         # Few standings for many rows: each is made once.
         standings: dict[_Standing, tuple[_Standing, int]] = {}
-        for batch in pq.ParquetFile(part.path).iter_batches(batch_size=ROW_GROUP_ROWS, columns=list(_LOOKED_AT)):
+        for batch in part.batches(list(_LOOKED_AT)):
             data = batch.to_pydict()
             for key, standing in zip(_keys(data), _standings(data), strict=True):
                 known = self.best.get(key)
@@ -129,7 +178,7 @@ class _Newest:
             keep.append(known is None)
         return self._without_old_refusals(table, data, keep)
 
-    def of_part(self, table: pa.Table, part: _Part) -> pa.Table:
+    def of_part(self, table: pa.Table, part: _File) -> pa.Table:
         """Return the rows of a part that stand."""
         data = table.select(list(_LOOKED_AT)).to_pydict()
         return self._without_old_refusals(table, data, [self.best[key][1] == part.number for key in _keys(data)])
@@ -167,7 +216,7 @@ async def publish(storage: Storage) -> int:
 
     Raises:
         PreconditionFailed: others replaced it every time, `ATTEMPTS` times.
-        StorageError: the store says no.
+        StorageError: the store says no, or a file there is damaged or another program's; nothing is replaced then.
     """
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(ATTEMPTS):
@@ -185,14 +234,14 @@ async def _publish_once(storage: Storage, folder: Path) -> int | None:
     before = await storage.head(METADATA_KEY)
     metadata = None
     if before is not None:
-        metadata = folder / "before.parquet"
+        metadata = _File(storage.uri_of(METADATA_KEY), folder / "before.parquet")
         try:
-            await storage.get_to_file(METADATA_KEY, metadata)
+            await storage.get_to_file(METADATA_KEY, metadata.path)
         except ObjectNotFound:
             return None
     parts = []
     for number, key in enumerate(await part_keys(storage, all_runs=before is None)):
-        parts.append(_Part(number, folder / f"part-{number}.parquet"))
+        parts.append(_File(storage.uri_of(key), folder / f"part-{number}.parquet", number))
         await storage.get_to_file(key, parts[-1].path)
     merged = folder / "merged.parquet"
     rows = await asyncio.to_thread(_merge, metadata, parts, merged)
@@ -203,27 +252,32 @@ async def _publish_once(storage: Storage, folder: Path) -> int | None:
     return rows if await storage.put_if_absent(METADATA_KEY, content, content_type=_PARQUET) else None
 
 
-def _merge(metadata: Path | None, parts: list[_Part], merged: Path) -> int:
+def _merge(metadata: _File | None, parts: list[_File], merged: Path) -> int:
     """Write one file of several, each image once: row groups pass through, only keys are held."""
-    paths = [*([metadata] if metadata else []), *(part.path for part in parts)]
+    files = [*([metadata] if metadata else []), *parts]
+    schema = unified([file.schema() for file in files])
     newest = _Newest()
-    for path in paths:
-        newest.expect(path)
+    for file in files:
+        with file.readable():
+            newest.expect(file)
     for part in parts:
-        newest.add(part)
-    schema = unified(pq.read_schema(path) for path in paths)
+        with part.readable():
+            newest.add(part)
     rows = 0
     with metadata_writer(merged, schema) as writer:
-
-        def write(table: pa.Table) -> None:
-            nonlocal rows
-            rows += table.num_rows
-            if table.num_rows:
-                writer.write_table(conformed(table, schema), row_group_size=ROW_GROUP_ROWS)
-
-        if metadata is not None:
-            for batch in pq.ParquetFile(metadata).iter_batches(batch_size=ROW_GROUP_ROWS):
-                write(newest.of_metadata(pa.Table.from_batches([batch])))
-        for part in parts:
-            write(newest.of_part(pq.read_table(part.path), part))
+        for file in files:
+            for table in _standing(file, newest, schema):
+                rows += table.num_rows
+                if table.num_rows:
+                    writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
     return rows
+
+
+def _standing(file: _File, newest: _Newest, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the rows of a file that stand, in the schema of all."""
+    with file.readable():
+        if file.is_metadata:
+            for batch in file.batches():
+                yield conformed(newest.of_metadata(pa.Table.from_batches([batch])), schema)
+        else:
+            yield conformed(newest.of_part(pq.read_table(file.path), file), schema)

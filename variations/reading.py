@@ -4,7 +4,7 @@ import asyncio
 import io
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -16,6 +16,7 @@ from variations.errors import BadInput, ObjectNotFound
 from variations.storage import open_storage, split_uri
 
 T = TypeVar("T")
+_NULLABLE: Final = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
 def read_dataset(uri: str) -> pd.DataFrame:
@@ -39,7 +40,8 @@ async def _read(uri: str) -> pd.DataFrame:
         raise ObjectNotFound(f"no dataset at {storage.uri}: it has no {METADATA_KEY}, which a run publishes") from error
     finally:
         await storage.aclose()
-    frame: pd.DataFrame = pq.read_table(pa.BufferReader(content)).to_pandas()
+    # Nullable types: a seed stays a whole number though another row has none.
+    frame: pd.DataFrame = pq.read_table(pa.BufferReader(content)).to_pandas(types_mapper=_NULLABLE.get)
     frame[IMAGE_URI] = [storage.uri_of(name) if isinstance(name, str) else None for name in frame["file_name"]]
     return frame
 

@@ -19,8 +19,9 @@ SAMPLES = 10
 class Plan:
     """What a run is going to do; nothing of it is paid yet.
 
-    `variations` = `already_done` + `failed_before` + `new`; `images` are what the new ones come to. `seconds` is about
-    how long they take at the configured rate. `rejected_rows` says of the first ten what is wrong with them.
+    `variations` = `already_done` + `failed_before` + `unknown_before` + `new`; `images` are what the new ones come to.
+    `seconds` is about how long they take at the configured rate. `rejected_rows` says of the first ten what is wrong
+    with them.
     """
 
     run_id: str
@@ -32,6 +33,7 @@ class Plan:
     variations: int
     already_done: int
     failed_before: int
+    unknown_before: int
     new: int
     images: int
     shards: int
@@ -55,19 +57,18 @@ class Plan:
         lines = [
             ("source", self.source),
             ("destination", self.destination),
-            ("sources", f"{self.sources:,}" + (f" ({', '.join(notes)})" if notes else "")),
+            ("usable sources", f"{self.sources:,}" + (f" ({', '.join(notes)})" if notes else "")),
             ("variations", f"{self.variations:,}"),
             ("already there", f"{self.already_done:,}"),
         ]
-        if self.failed_before:
-            lines.append(("failed before", _failed_before(self.failed_before)))
+        lines += _held(self.failed_before, self.unknown_before)
         return [
             *lines,
             ("new", f"{self.new:,} in {self.shards:,} shard{'s' * (self.shards != 1)}"),
             ("images to pay for", f"{self.images:,}"),
             ("cost", f"about {self.cost_usd:,.2f} USD"),
             ("time", f"about {duration(self.seconds)} at {limit}, {self.max_in_flight} in flight"),
-            *(("rejected", row) for row in self.rejected_rows),
+            *_rejected(self.rejected_rows, self.rejected),
         ]
 
     def markdown(self) -> str:
@@ -127,6 +128,7 @@ class Receipt:
     duplicates: int
     already_done: int
     failed_before: int
+    unknown_before: int
     wanted: int
     paid: int
     kept: int
@@ -151,8 +153,9 @@ class Receipt:
 
     @property
     def all_kept(self) -> bool:
-        """Whether every image that was wanted is there."""
-        return not (self.failed or self.unknown or self.rejected or self.left or self.stopped_by)
+        """Whether every image that was wanted is there, those of earlier runs too."""
+        missing = self.failed + self.unknown + self.rejected + self.left + self.failed_before + self.unknown_before
+        return not (missing or self.stopped_by)
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
@@ -171,8 +174,9 @@ class Receipt:
             lines.append(("left for the next run", f"{self.left:,}"))
         if self.already_done:
             lines.append(("already there", f"{self.already_done:,}"))
-        if self.failed_before:
-            lines.append(("failed before", _failed_before(self.failed_before)))
+        if self.duplicates:
+            lines.append(("duplicates", f"{self.duplicates:,}, made once"))
+        lines += _held(self.failed_before, self.unknown_before)
         lines += [
             ("cost", f"{self.cost_usd:.3f} USD"),
             ("time", duration(self.seconds)),
@@ -182,7 +186,7 @@ class Receipt:
         ]
         lines += [(f"{note}, {count:,}×", "kept, see the column notes") for note, count in self.notes.items()]
         lines += [(f"{code}, {count:,}×", self.error_samples[code]) for code, count in self.errors.items()]
-        lines += [("rejected", row) for row in self.rejected_rows]
+        lines += _rejected(self.rejected_rows, self.rejected)
         if self.stopped_because:
             lines.append(("stopped", self.stopped_because))
         return lines
@@ -219,8 +223,15 @@ def markdown_table(title: str, lines: Iterable[tuple[str, str]]) -> str:
     return "\n".join([f"## {title}", "", "| | |", "| --- | --- |", *rows, ""])
 
 
-def _failed_before(count: int) -> str:
-    return f"{count:,} (left alone; --retry failed tries them again)"
+def _held(failed: int, unknown: int) -> list[tuple[str, str]]:
+    lines = [("failed before", f"{failed:,} left alone: --retry failed tries them again")] if failed else []
+    lines += [("unknown before", f"{unknown:,} perhaps paid for: held, and not submitted again")] if unknown else []
+    return lines
+
+
+def _rejected(first: tuple[str, ...], count: int) -> list[tuple[str, str]]:
+    more = [("rejected", f"… and {count - len(first):,} more")] if count > len(first) else []
+    return [*(("rejected", row) for row in first), *more]
 
 
 def _cell(value: str) -> str:

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import logging
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,21 +16,26 @@ import pyarrow.parquet as pq
 
 from variations.api.client import Client, Endpoint
 from variations.api.http import default_http_client
-from variations.dataset import new_run_id, outcomes_table, parquet_bytes, rejected_table
+from variations.dataset import check_labels, new_run_id, outcomes_table, parquet_bytes
 from variations.engine.clock import Clock, SystemClock
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
-from variations.errors import BadInput, StorageError
+from variations.errors import BadInput, RunError, StorageError
 from variations.manifest import fetch_manifest
-from variations.plan import Planner, Recipe, cut, label_schema_of, variations_of
+from variations.models import Outcome
+from variations.plan import Planner, Recipe, Spool, cut, label_schema_of, variations_of
 from variations.publish import RECEIPT_NAME, RUNS_PREFIX, part_key, publish, read_known
-from variations.receipt import SAMPLES, Plan, Receipt, RunStopped, Tally, started
+from variations.receipt import Plan, Receipt, RunStopped, Tally, started
 from variations.storage import Storage, open_storage
 from variations.uris import public_uri, shown_uri
 
 # A connection for each request in flight, and some for what is being fetched.
 _SPARE_CONNECTIONS: Final = 16
+# So much of a shard's rows is lost at most where the process is killed.
+WRITE_ROWS_SECONDS: Final = 60.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,8 @@ class Job:
     `uri_column` and `id_column` name columns of the manifest where their names do not tell.
 
     Raises:
-        BadInput: a URI carries a signature or credentials, which would show in plans, receipts and logs.
+        BadInput: a URI carries a signature or credentials, which would show in plans, receipts and logs; or the dataset
+            would lie among its own sources, and its images be taken for them.
     """
 
     source: str
@@ -49,13 +56,29 @@ class Job:
     id_column: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse secrets."""
+        """Refuse what would do harm."""
         for name, uri in (("source", self.source), ("destination", self.destination)):
             if _has_secret(uri):
                 raise BadInput(
                     f"the {name} carries a signature or credentials ({shown_uri(uri)}): name the place alone, "
                     "credentials are boto3's to find"
                 )
+        source, destination = (open_storage(uri).uri for uri in (self.source, self.destination))
+        if f"{destination}/".startswith(f"{source}/"):
+            raise BadInput(
+                f"the destination {self.destination} lies within the source {self.source}: the next run would take the "
+                "images of this one for sources; name a place beside it"
+            )
+
+
+@dataclass(slots=True)
+class _ShardRows:
+    """The rows of a shard: where they are written, what they are made of, and how many were written last."""
+
+    key: str
+    outcomes: list[Outcome]
+    labels: pa.Schema
+    written: int = 0
 
 
 class Run:
@@ -79,6 +102,7 @@ class Run:
         self._signed: dict[str, str] = {}
         self._tally = Tally()
         self._unwritten: dict[str, bytes] = {}
+        self._begun: set[int] = set()
         self._made = 0
         self._plan: Plan | None = None
         self.run_id = new_run_id(self._started, random=secrets.token_hex(3))
@@ -100,25 +124,24 @@ class Run:
             StorageError: the destination cannot be written.
         """
         with tempfile.TemporaryDirectory() as folder:
-            spool = Path(folder, "spool.parquet")
+            spool = Spool(Path(folder), source=self.job.source, run_id=self.run_id, model=self.job.recipe.model)
             planner, plan = await _read_manifest(
-                self.job, storage=self._storage, limits=self._limits, run_id=self.run_id, spool=spool
+                self.job,
+                storage=self._storage,
+                limits=self._limits,
+                run_id=self.run_id,
+                spool=spool,
+                check=self._check_stopped,
             )
             prefix = f"{RUNS_PREFIX}{self.run_id}/plan/"
-            shards = cut(spool, plan.shard_size) if plan.new else iter(())
+            shards = cut(spool.variations, plan.shard_size)
             number = 0
             while (content := await asyncio.to_thread(_next_shard, shards)) is not None:
                 await self._storage.put(f"{prefix}shard-{number:05d}.parquet", content)
                 number += 1
-        if planner.rejected:
-            table = rejected_table(
-                planner.rejected,
-                labels=planner.labels,
-                manifest=self.job.source,
-                run_id=self.run_id,
-                model=self.job.recipe.model,
-            )
-            await self._storage.put(part_key(self.run_id, "rejected"), parquet_bytes(table))
+                self._check_stopped()
+            if planner.counts.rejected:
+                await self._storage.put(part_key(self.run_id, "rejected"), spool.rejected)
         # The last one: a plan that lies there is whole.
         await self._storage.put(f"{prefix}plan.json", _json({**asdict(plan), "recipe": self._recipe()}))
         self._signed = planner.signed
@@ -126,16 +149,26 @@ class Run:
         self.engine.progress.total = plan.images
         return plan
 
+    def _check_stopped(self) -> None:
+        if self.engine.stopped_by is not None:
+            raise self.engine.stopped_by
+
     def _recipe(self) -> dict[str, object]:
         recipe = self.job.recipe
         return {**asdict(recipe), "parameters": recipe.parameters.model_dump(exclude={"seed"})}
 
     async def make(self, shard: int) -> Tally:
-        """Make the variations of one shard and write its rows.
+        """Make the variations of one shard and write its rows, those so far every minute.
 
         When the engine has been stopped, it makes those that are in flight and leaves the others. A destination that
         cannot be written stops the engine; `publish` tries once more to write the rows.
+
+        Raises:
+            RuntimeError: the shard was begun already; making it again would pay again.
         """
+        if shard in self._begun:
+            raise RuntimeError(f"shard {shard} was begun already, and is not made twice")
+        self._begun.add(shard)
         key = f"{RUNS_PREFIX}{self.run_id}/plan/shard-{shard:05d}.parquet"
         tally = Tally()
         try:
@@ -143,27 +176,44 @@ class Run:
         except StorageError as error:
             self.engine.stop(error)
             return tally
-        outcomes = await self.engine.run(variations_of(table, signed=self._signed))
-        tally.add(outcomes)
-        self._tally.add(outcomes)
-        self._made += len({outcome.variation.variation_id for outcome in outcomes})
-        if outcomes:
-            rows = await asyncio.to_thread(
-                outcomes_table,
-                outcomes,
-                labels=label_schema_of(table),
-                run_id=self.run_id,
-                model=self.job.recipe.model,
-            )
-            await self._write(part_key(self.run_id, f"{shard:05d}"), parquet_bytes(rows))
+        outcomes: list[Outcome] = []
+        rows = _ShardRows(part_key(self.run_id, f"{shard:05d}"), outcomes, labels=label_schema_of(table))
+        writing = asyncio.create_task(self._write_every_minute(rows))
+        try:
+            await self.engine.run(variations_of(table, signed=self._signed), outcomes)
+        finally:
+            writing.cancel()
+            await asyncio.wait({writing})
+            tally.add(outcomes)
+            self._tally.add(outcomes)
+            self._made += len({outcome.variation.variation_id for outcome in outcomes})
+            # Even where this is being cancelled: what is in these rows was paid for.
+            await self._write(rows)
         return tally
 
-    async def _write(self, key: str, content: bytes) -> None:
+    async def _write_every_minute(self, rows: _ShardRows) -> None:
+        while True:
+            await self._clock.sleep(WRITE_ROWS_SECONDS)
+            await self._write(rows)
+
+    async def _write(self, rows: _ShardRows) -> None:
+        """Write the rows of a shard as they are now, over those written before."""
+        if len(rows.outcomes) == rows.written:
+            return
+        outcomes = list(rows.outcomes)
+        content = await asyncio.to_thread(
+            lambda: parquet_bytes(
+                outcomes_table(outcomes, labels=rows.labels, run_id=self.run_id, model=self.job.recipe.model)
+            )
+        )
         try:
-            await self._storage.put(key, content)
+            await self._storage.put(rows.key, content)
         except StorageError as error:
-            self._unwritten[key] = content
+            self._unwritten[rows.key] = content
             self.engine.stop(error)
+        else:
+            rows.written = len(outcomes)
+            self._unwritten.pop(rows.key, None)
 
     async def publish(self) -> Receipt:
         """Merge the rows into the dataset's metadata, and write the receipt.
@@ -181,6 +231,9 @@ class Run:
             await self._storage.put(f"{RUNS_PREFIX}{self.run_id}/{RECEIPT_NAME}", _json(self._receipt(rows).as_dict()))
         except StorageError as error:
             self.engine.stop(error)
+        except Exception as error:
+            logger.exception("the metadata could not be published")
+            self.engine.stop(RunError(f"the metadata could not be published: {type(error).__name__}: {error}"))
         receipt = self._receipt(rows)
         if self.engine.stopped_by is not None:
             raise RunStopped(receipt, self.engine.stopped_by)
@@ -202,6 +255,7 @@ class Run:
             duplicates=plan.duplicates,
             already_done=plan.already_done,
             failed_before=plan.failed_before,
+            unknown_before=plan.unknown_before,
             wanted=plan.images,
             paid=tally.paid,
             kept=tally.kept,
@@ -270,11 +324,18 @@ async def estimate(job: Job, *, limits: Limits) -> Plan:
 
 
 async def _read_manifest(
-    job: Job, *, storage: Storage, limits: Limits, run_id: str, spool: Path | None
+    job: Job,
+    *,
+    storage: Storage,
+    limits: Limits,
+    run_id: str,
+    spool: Spool | None,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[Planner, Plan]:
     known = await read_known(storage)
     async with fetch_manifest(job.source, uri_column=job.uri_column, id_column=job.id_column) as manifest:
-        planner = Planner(job.recipe, known=known, labels=manifest.label_schema, spool=spool)
+        check_labels(manifest.label_schema)
+        planner = Planner(job.recipe, known=known, labels=manifest.label_schema, spool=spool, check=check)
         await asyncio.to_thread(planner.read, manifest.batches())
     counts = planner.counts
     plan = Plan(
@@ -287,6 +348,7 @@ async def _read_manifest(
         variations=counts.variations,
         already_done=counts.done,
         failed_before=counts.failed_before,
+        unknown_before=counts.unknown_before,
         new=counts.new,
         images=counts.images,
         shards=counts.shards(),
@@ -296,7 +358,7 @@ async def _read_manifest(
         requests_per_minute=limits.requests_per_minute,
         requests_counted="polls counted" if limits.count_all_requests else "submits alone",
         max_in_flight=limits.max_in_flight,
-        rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.rejected[:SAMPLES]),
+        rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
     )
     return planner, plan
 

@@ -10,7 +10,7 @@ from config import load_settings
 from flows.commands.exits import ALL_KEPT
 from flows.commands.options import NO_OPTIONS, RunOptions, given
 from flows.commands.terminal import print_json, print_lines, status
-from variations.run import Job, estimate
+from variations.run import estimate
 
 
 def plan(
@@ -31,13 +31,7 @@ def plan(
         json: print the plan for machines, as the last line of standard output.
     """
     settings = load_settings(given(options), profile=profile)
-    job = Job(
-        source,
-        destination,
-        settings.recipe(),
-        uri_column=settings.uri_column or None,
-        id_column=settings.id_column or None,
-    )
+    job = settings.job(source, destination)
     with status("Reading the manifest"):
         found = asyncio.run(estimate(job, limits=settings.limits()))
     print_lines("Plan", found.lines(), to_stderr=json)

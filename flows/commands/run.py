@@ -37,7 +37,9 @@ def run(
         json: print the receipt for machines, as the last line of standard output.
     """
     settings = load_settings(given(options), profile=profile)
+    # What can be refused is refused before Prefect is told of it.
     settings.endpoint()
+    settings.job(source, destination)
     with prefect_server():
         receipt = _augment(
             source,

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import httpx
+
 from flows.commands.terminal import status
+from variations.errors import SettingsError
 
 DRAIN_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 20.0
 
 
 @contextmanager
@@ -16,23 +20,28 @@ def prefect_server() -> Iterator[None]:
     """Make sure that a run has a Prefect server: the one that is configured, else a temporary one for as long as this
     lasts.
 
-    Prefect would start one by itself. But a terminal sends Ctrl-C to every process of its group, and a server that ends
-    before the flow cannot be told how the flow ended. So it is started from a thread that holds Ctrl-C back, which its
-    child inherits.
+    Prefect would start one by itself. But a terminal sends Ctrl-C, and a service manager SIGTERM, to every process of a
+    group, and a server that ends before the flow cannot be told how the flow ended. So it is started from a thread that
+    holds both back, which its child inherits; to stop it takes the five seconds after which Prefect kills it.
     """
     from prefect.events.worker import EventsWorker  # noqa: PLC0415
     from prefect.logging.handlers import APILogWorker  # noqa: PLC0415
     from prefect.server.api.server import SubprocessASGIServer  # noqa: PLC0415 - Prefect takes 2 s to import
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings  # noqa: PLC0415
 
-    if PREFECT_API_URL.value():
+    if url := PREFECT_API_URL.value():
+        try:
+            httpx.get(f"{url}/health", timeout=ANSWER_SECONDS)
+        except httpx.HTTPError as error:
+            name = type(error).__name__
+            raise SettingsError(f"no Prefect server answers at PREFECT_API_URL, {url} ({name})") from error
         yield
         return
     server = SubprocessASGIServer()
     failures: list[BaseException] = []
 
     def start() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             server.start(timeout=get_current_settings().server.ephemeral.startup_timeout_seconds)
         except BaseException as error:  # noqa: BLE001 - it is raised below, in the thread that waits

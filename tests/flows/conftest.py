@@ -56,13 +56,6 @@ def shared_sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def sandbox(shared_sandbox: Sandbox) -> Sandbox:
-    """The sandbox, with an empty bill and no faults."""
-    shared_sandbox.reset()
-    return shared_sandbox
-
-
-@pytest.fixture
 def environment(sandbox: Sandbox, s3_url: str, prefect_api_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The variables by which a run finds everything, set in this process too."""
     variables = {

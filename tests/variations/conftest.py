@@ -1,27 +1,22 @@
 """An object store and the API on loopback ports, for tests that run a whole pipeline. Nobody gets them unasked."""
 
-import logging
 import uuid
 from collections.abc import Iterator
 
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from variations.sandbox import Sandbox, running_sandbox
+from variations.sandbox.stage import running_s3
 from variations.storage import Storage, close_clients, open_storage
 
 
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
     """Serve an object store in memory."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    close_clients()
-    server.stop()
+    with running_s3() as url:
+        yield url
+        close_clients()
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +68,13 @@ def any_dataset(place: str) -> Storage:
 
 
 @pytest.fixture(scope="session")
-def quick_sandbox() -> Iterator[Sandbox]:
+def shared_sandbox() -> Iterator[Sandbox]:
     """Serve the API, a thousand times as fast."""
     with running_sandbox(speed=1000) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def api(quick_sandbox: Sandbox) -> Sandbox:
+def api(sandbox: Sandbox) -> Sandbox:
     """Give the API with a clean bill."""
-    quick_sandbox.reset()
-    return quick_sandbox
+    return sandbox

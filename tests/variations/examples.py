@@ -10,7 +10,7 @@ import pyarrow as pa
 from variations.dataset import outcomes_table, parquet_bytes
 from variations.models import Outcome, RejectedSource, Source, StoredImage, Variation
 from variations.parameters import Parameters
-from variations.plan import Known, Planner, Recipe, cut, expand, variations_of
+from variations.plan import Known, Planner, Recipe, Spool, cut, expand, variations_of
 from variations.publish import part_key
 from variations.storage import Storage
 
@@ -53,8 +53,13 @@ def outcome(status: str = "kept", *, of: Variation | None = None, **changes: Any
     return replace(made, **changes)
 
 
+def spool_in(folder: Path) -> Spool:
+    """Return a spool of a run in a folder."""
+    return Spool(folder, source="s3://bucket/manifest.csv", run_id="run", model="flux-redux-dev")
+
+
 def planned(
-    spool: Path | None,
+    spool: Spool | None,
     sources: Iterable[Source | RejectedSource],
     recipe: Recipe | None = None,
     *,
@@ -67,9 +72,9 @@ def planned(
     return planner
 
 
-def shards_of(spool: Path, planner: Planner, *, size: int | None = None) -> Iterator[list[Variation]]:
+def shards_of(spool: Spool, planner: Planner, *, size: int | None = None) -> Iterator[list[Variation]]:
     """Yield the variations of each shard, as they come out of the files."""
-    for table in cut(spool, size or planner.counts.shard_size()):
+    for table in cut(spool.variations, size or planner.counts.shard_size()):
         yield list(variations_of(table, signed=planner.signed))
 
 

@@ -17,6 +17,7 @@ from variations.dataset import (
     ROW_GROUP_ROWS,
     SCHEMA,
     SCHEMA_VERSION,
+    check_labels,
     conformed,
     label_names,
     metadata_writer,
@@ -26,6 +27,7 @@ from variations.dataset import (
     rejected_table,
     unified,
 )
+from variations.errors import ManifestError
 from variations.models import Metrics, Outcome, RejectedSource
 from variations.parameters import PARAMETER_NAMES, Parameters
 
@@ -58,6 +60,7 @@ bytes: int64
 format: string
 sha256: string
 request_id: string
+output_url: string
 run_id: string not null
 submitted_at: timestamp[us, tz=UTC]
 completed_at: timestamp[us, tz=UTC]
@@ -112,6 +115,7 @@ def test_the_row_of_a_kept_image() -> None:
         output_index=2,
         redux_image="https://h/a.jpg",
         request_id="r-1",
+        output_url="https://images.segmind.com/1.jpg",
         submitted_at=NOW,
         completed_at=NOW + dt.timedelta(seconds=16),
         metrics=Metrics(cost_usd=9, queue_seconds=1.5, inference_seconds=14.25, total_seconds=15.75),
@@ -146,6 +150,7 @@ def test_the_row_of_a_kept_image() -> None:
         "format": "jpg",
         "sha256": "0" * 64,
         "request_id": "r-1",
+        "output_url": "https://images.segmind.com/1.jpg",
         "run_id": "run-1",
         "submitted_at": NOW,
         "completed_at": NOW + dt.timedelta(seconds=16),
@@ -320,6 +325,68 @@ def test_the_columns_of_the_schema_do_not_widen() -> None:
     assert found.schema.names == [*SCHEMA.names, "new_label"]
     assert found.schema.field("seed").type == pa.int64()
     assert found.column("seed").to_pylist() == [5]
+
+
+def test_a_label_that_was_null_everywhere_takes_any_type() -> None:
+    """Not every type can be cast from null."""
+    before = table_of(outcome(), labels=pa.schema([("l", pa.null())]))
+    schema = unified([before.schema, pa.schema([("l", pa.list_view(pa.int8()))])])
+    assert conformed(before, schema).column("l").to_pylist() == [None]
+
+
+NAMELESS = pa.field("item", pa.int8())
+HELD: list[tuple[pa.DataType, Any]] = [
+    (pa.large_list(pa.string()), ["a"]),
+    (pa.list_view(pa.int8()), [1]),
+    (pa.list_(pa.float32(), 2), [0.5, 1.0]),
+    (pa.list_(pa.dictionary(pa.int8(), pa.string())), ["a"]),
+    (pa.list_(pa.map_(pa.string(), pa.int8())), [[("a", 1)]]),
+    (pa.map_(pa.string(), pa.int32()), [("a", 1)]),
+    (pa.struct([("a", pa.struct([("b", pa.int8())]))]), {"a": {"b": 1}}),
+    (pa.dictionary(pa.int8(), pa.string()), "a"),
+    (pa.decimal32(5, 1), Decimal("1.5")),
+    (pa.decimal256(70, 3), Decimal("1.500")),
+    (pa.duration("us"), dt.timedelta(seconds=1)),
+    (pa.time32("s"), dt.time(1, 2, 3)),
+    (pa.date64(), dt.date(2024, 1, 1)),
+    (pa.float16(), 1.5),
+    (pa.binary(2), b"ab"),
+    (pa.null(), None),
+]
+NOT_HELD = [
+    pa.list_(pa.string_view()),
+    pa.large_list(pa.string_view()),
+    pa.struct([("a", pa.binary_view())]),
+    pa.map_(pa.string_view(), pa.int8()),
+    pa.binary_view(),
+    pa.month_day_nano_interval(),
+    pa.run_end_encoded(pa.int32(), pa.string()),
+    pa.sparse_union([NAMELESS]),
+    pa.dense_union([NAMELESS]),
+    pa.list_(pa.uuid()),
+    pa.list_(pa.json_()),
+    pa.struct([]),
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), HELD, ids=str)
+def test_a_label_whose_type_passes_goes_the_whole_way(kind: pa.DataType, value: Any) -> None:
+    """Its value comes back from the metadata as it was."""
+    labels = pa.schema([("l", kind)])
+    check_labels(labels)
+    table = table_of(outcome(of=variation(source=source(labels={"l": value}))), labels=labels)
+    table = conformed(table, unified([table.schema])).filter(pa.array([True]))
+    assert pq.read_table(pa.BufferReader(parquet_bytes(table))).column("l").to_pylist() == [value]
+
+
+@pytest.mark.parametrize("kind", NOT_HELD, ids=str)
+def test_a_label_whose_type_metadata_cannot_hold_is_refused(kind: pa.DataType) -> None:
+    """By its name, before anything is paid: the rows of what was paid could never be published."""
+    with pytest.raises(
+        ManifestError, match=r"the column 'odd' is of Arrow's type .*, which metadata cannot hold"
+    ) as no:
+        check_labels(pa.schema([("fine", pa.int8()), ("odd", kind)]))
+    assert str(kind) in str(no.value)
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", "c"]), unique=True), max_size=4))

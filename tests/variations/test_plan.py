@@ -15,11 +15,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from variations.engine.limits import LATENCY_SECONDS, Limits
+from variations.errors import StoppedByUser
 from variations.models import RejectedSource, Source, Variation
 from variations.parameters import Parameters
-from variations.plan import MAX_SHARDS, Counts, Known, Planner, Recipe, cut, expand, label_schema_of, variations_of
+from variations.plan import (
+    MAX_SHARDS,
+    Counts,
+    Known,
+    Planner,
+    Recipe,
+    Spool,
+    cut,
+    expand,
+    label_schema_of,
+    variations_of,
+)
 
-from .examples import NO_LABELS, SIGNATURE, SIGNED, nameless, planned, shards_of, source, with_parameters
+from .examples import NO_LABELS, SIGNATURE, SIGNED, nameless, planned, shards_of, source, spool_in, with_parameters
 
 
 def key_of(made: Variation) -> bytes:
@@ -38,26 +50,26 @@ def many(count: int) -> list[Source]:
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Path:
-    """Name a file for what is to be made."""
-    return tmp_path / "spool.parquet"
+def spool(tmp_path: Path) -> Spool:
+    """Name files for what a manifest comes to."""
+    return spool_in(tmp_path)
 
 
-def test_what_the_dataset_has_is_not_made_again(spool: Path) -> None:
+def test_what_the_dataset_has_is_not_made_again(spool: Spool) -> None:
     """A run is a set difference."""
     planner = planned(spool, [source("a"), source("b"), source("c")], known=Known(done=set(keys_of("a", "c"))))
     assert [made.source.source_id for shard in shards_of(spool, planner) for made in shard] == ["b"]
     assert (planner.counts.variations, planner.counts.done, planner.counts.new) == (3, 2, 1)
 
 
-def test_more_variations_of_a_source_leave_the_first_ones(spool: Path) -> None:
+def test_more_variations_of_a_source_leave_the_first_ones(spool: Spool) -> None:
     """Who asked for one and now asks for three pays for two."""
     planner = planned(spool, [source("a")], Recipe(variations_per_source=3), known=Known(done=set(keys_of("a"))))
     assert [made.number for shard in shards_of(spool, planner) for made in shard] == [1, 2]
     assert planner.counts.done == 1
 
 
-def test_what_failed_is_left_alone(spool: Path) -> None:
+def test_what_failed_is_left_alone(spool: Spool) -> None:
     """Trying again costs requests, and is asked for."""
     planner = planned(spool, [source("a"), source("b")], known=Known(failed=dict.fromkeys(keys_of("a"), 1)))
     assert (planner.counts.failed_before, planner.counts.new) == (1, 1)
@@ -65,7 +77,7 @@ def test_what_failed_is_left_alone(spool: Path) -> None:
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 7])
-def test_a_failed_one_that_is_tried_again_counts_its_attempts(spool: Path, attempts: int) -> None:
+def test_a_failed_one_that_is_tried_again_counts_its_attempts(spool: Spool, attempts: int) -> None:
     """The next attempt is one more than the last; what never failed is at its first."""
     known = Known(failed=dict.fromkeys(keys_of("a"), attempts))
     planner = planned(spool, [source("a"), source("b")], Recipe(retry_failed=True), known=known)
@@ -74,13 +86,13 @@ def test_a_failed_one_that_is_tried_again_counts_its_attempts(spool: Path, attem
     assert (planner.counts.failed_before, planner.counts.new) == (0, 2)
 
 
-def test_what_is_there_is_not_tried_again(spool: Path) -> None:
+def test_what_is_there_is_not_tried_again(spool: Spool) -> None:
     """Not even by request: a dataset may hold a failed output beside a kept one."""
     known = Known(done=set(keys_of("a")), failed=dict.fromkeys(keys_of("a"), 1))
     assert planned(spool, [source("a")], Recipe(retry_failed=True), known=known).counts.new == 0
 
 
-def test_a_duplicate_is_counted_and_made_once(spool: Path) -> None:
+def test_a_duplicate_is_counted_and_made_once(spool: Spool) -> None:
     """The first row of those that ask for the same is the one that is made."""
     rows = [source("a"), source("a", row=2), source("b", row=3), source("a", row=4)]
     planner = planned(spool, rows)
@@ -88,33 +100,54 @@ def test_a_duplicate_is_counted_and_made_once(spool: Path) -> None:
     assert (planner.counts.sources, planner.counts.duplicates, planner.counts.variations) == (4, 2, 2)
 
 
-def test_a_row_that_asks_for_something_more_is_no_duplicate(spool: Path) -> None:
+def test_a_row_that_asks_for_something_more_is_no_duplicate(spool: Spool) -> None:
     """A row's own parameters make it another request, though its source is the same."""
     planner = planned(spool, [source("a"), source("a", row=2, overrides={"guidance": 5.0})])
     assert (planner.counts.duplicates, planner.counts.new) == (0, 2)
 
 
-def test_two_urls_that_differ_in_their_signature_are_one(spool: Path) -> None:
+def test_two_urls_that_differ_in_their_signature_are_one(spool: Spool) -> None:
     """A manifest that was appended to has the same image under yesterday's signature."""
     planner = planned(spool, [nameless(SIGNED), nameless(SIGNED.replace("AKIA", "ASIA"))])
     assert planner.counts.duplicates == 1
 
 
-def test_a_refused_row_is_counted_and_kept_for_its_row_in_the_dataset(spool: Path) -> None:
+def test_a_refused_row_is_counted_and_kept_for_its_row_in_the_dataset(spool: Spool) -> None:
     """Nothing is made of it, and it is not forgotten."""
     refused = RejectedSource(2, "no URI")
     planner = planned(spool, [source("a"), refused])
-    assert planner.rejected == [refused]
+    assert planner.first_rejected == [refused]
+    (row,) = pq.read_table(spool.rejected).to_pylist()
+    assert (row["status"], row["error"], row["run_id"]) == ("rejected", "row 2: no URI", "run")
     assert (planner.counts.sources, planner.counts.rejected, planner.counts.new) == (1, 1, 1)
 
 
-def test_images_are_counted_by_output(spool: Path) -> None:
+def test_of_many_refused_rows_a_few_are_held(spool: Spool) -> None:
+    """All are written, and the first ones are told."""
+    planner = planned(spool, [RejectedSource(number, "no URI") for number in range(1, 101)])
+    assert planner.counts.rejected == pq.read_metadata(spool.rejected).num_rows == 100
+    assert [row.row for row in planner.first_rejected] == list(range(1, 11))
+
+
+def test_a_planner_that_is_told_to_stop_stops(spool: Spool) -> None:
+    """What the check raises comes out, and what was begun is closed."""
+
+    def check() -> None:
+        raise StoppedByUser("stopped")
+
+    planner = Planner(Recipe(), known=Known(), labels=NO_LABELS, spool=spool, check=check)
+    with pytest.raises(StoppedByUser):
+        planner.read([many(3)])
+    assert planner.counts.sources == 0
+
+
+def test_images_are_counted_by_output(spool: Spool) -> None:
     """A request for three images is three to pay for, whether the recipe or the row says so."""
     rows = [source("a"), source("b", overrides={"num_outputs": 4})]
     assert planned(spool, rows, with_parameters(num_outputs=3)).counts.images == 7
 
 
-def test_uploads_are_counted_for_new_local_files(spool: Path) -> None:
+def test_uploads_are_counted_for_new_local_files(spool: Spool) -> None:
     """Only they are handed over in a request of their own."""
     rows = [
         source("a", uri="file:///a.jpg"),
@@ -142,13 +175,13 @@ def test_the_counts_add_up(
     retry: bool,
 ) -> None:
     """Whatever a manifest repeats or refuses and whatever the dataset has, every variation is in one count."""
-    spool = tmp_path_factory.mktemp("plan") / "spool.parquet"
+    spool = spool_in(tmp_path_factory.mktemp("plan"))
     recipe = Recipe(variations_per_source=per_source, retry_failed=retry)
     rows = [source(name) if name else RejectedSource(at, "refused") for at, name in enumerate(names)]
     known = Known(done=set(keys_of(*done)), failed=dict.fromkeys(keys_of(*failed), 1))
     planner = planned(spool, rows, recipe, known=known)
     counts = planner.counts
-    assert counts.variations == counts.done + counts.failed_before + counts.new
+    assert counts.variations == counts.done + counts.failed_before + counts.unknown_before + counts.new
     assert counts.variations == per_source * len({name for name in names if name})
     assert counts.sources + counts.rejected == len(rows)
     assert counts.sources - counts.duplicates == len({name for name in names if name})
@@ -182,7 +215,7 @@ def test_no_variation_is_lost_or_repeated_by_cutting(
     tmp_path_factory: pytest.TempPathFactory, count: int, size: int
 ) -> None:
     """Shards hold all that was planned, in order, each but the last of the wanted size."""
-    spool = tmp_path_factory.mktemp("plan") / "spool.parquet"
+    spool = spool_in(tmp_path_factory.mktemp("plan"))
     planner = planned(spool, many(count))
     shards = [[made.source.source_id for made in shard] for shard in shards_of(spool, planner, size=size)]
     assert [name for shard in shards for name in shard] == [f"s{number}" for number in range(count)]
@@ -190,14 +223,14 @@ def test_no_variation_is_lost_or_repeated_by_cutting(
     assert 0 < len(shards[-1]) <= size
 
 
-def test_shards_that_straddle_the_spools_row_groups_lose_nothing(spool: Path) -> None:
+def test_shards_that_straddle_the_spools_row_groups_lose_nothing(spool: Spool) -> None:
     """The spool is written ten thousand rows at a time, and cut at any other number."""
     planner = planned(spool, many(25_001))
-    assert pq.ParquetFile(spool).metadata.num_rows == 25_001
+    assert pq.ParquetFile(spool.variations).metadata.num_rows == 25_001
     for size in (126, 7_000, 12_000, 25_001):
-        names = [name for table in cut(spool, size) for name in table.column("source_id").to_pylist()]
+        names = [name for table in cut(spool.variations, size) for name in table.column("source_id").to_pylist()]
         assert names == [f"s{number}" for number in range(25_001)]
-    assert len(list(cut(spool, planner.counts.shard_size()))) == planner.counts.shards() == 199
+    assert len(list(cut(spool.variations, planner.counts.shard_size()))) == planner.counts.shards() == 199
 
 
 SOURCES = st.builds(
@@ -226,7 +259,7 @@ def test_what_comes_out_of_a_shard_is_what_was_planned(
     tmp_path_factory: pytest.TempPathFactory, sources: list[Source], per_source: int, seed: int | None
 ) -> None:
     """Every field, but the overrides of a row, which are in its parameters then."""
-    spool = tmp_path_factory.mktemp("plan") / "spool.parquet"
+    spool = spool_in(tmp_path_factory.mktemp("plan"))
     recipe = Recipe(parameters=Parameters(guidance=2.5), variations_per_source=per_source, seed=seed)
     planner = planned(spool, sources, recipe)
     expected = {made.variation_id: made for one in reversed(sources) for made in reversed(list(expand(one, recipe)))}
@@ -267,32 +300,32 @@ LABELS: dict[str, tuple[pa.DataType, Any]] = {
 }
 
 
-def test_labels_of_every_type_survive(spool: Path) -> None:
+def test_labels_of_every_type_survive(spool: Spool) -> None:
     """As they were, and as null where a row has none."""
     labels = pa.schema([pa.field(name, kind) for name, (kind, _) in LABELS.items()])
     full = {name: value for name, (_, value) in LABELS.items()}
     rows = [source("full", labels=full), source("none", labels=dict.fromkeys(LABELS)), source("absent")]
     planner = planned(spool, rows, labels=labels)
-    (table,) = cut(spool, 10)
+    (table,) = cut(spool.variations, 10)
     assert label_schema_of(table) == labels
     first, second, third = variations_of(table, signed=planner.signed)
     assert first.source.labels == full
     assert second.source.labels == third.source.labels == dict.fromkeys(LABELS)
 
 
-def test_a_manifest_without_labels_has_none_in_its_plan(spool: Path) -> None:
+def test_a_manifest_without_labels_has_none_in_its_plan(spool: Spool) -> None:
     """There is no struct without fields in parquet."""
     planner = planned(spool, [source("a")])
-    (table,) = cut(spool, 10)
+    (table,) = cut(spool.variations, 10)
     assert label_schema_of(table) == NO_LABELS
     assert next(variations_of(table, signed=planner.signed)).source.labels == {}
 
 
-def test_a_signature_is_handed_on_in_memory_alone(spool: Path) -> None:
+def test_a_signature_is_handed_on_in_memory_alone(spool: Spool) -> None:
     """The plan lies in object storage, and a signature is a secret."""
     planner = planned(spool, [nameless(SIGNED), source("cat", uri=SIGNED)])
-    assert SIGNATURE.encode() not in spool.read_bytes()
-    tables = list(cut(spool, 10))
+    assert SIGNATURE.encode() not in spool.variations.read_bytes()
+    tables = list(cut(spool.variations, 10))
     assert SIGNATURE not in str(tables[0].to_pylist())
     assert [made.source.uri for made in variations_of(tables[0], signed=planner.signed)] == [SIGNED, SIGNED]
     other_machine = [made.source.uri for made in variations_of(tables[0], signed={})]
@@ -340,7 +373,7 @@ def test_uploads_take_requests_too() -> None:
     assert Counts(new=10, uploads=10).seconds(Limits()) == pytest.approx(Counts(new=10).seconds(Limits()) + 10)
 
 
-def test_a_large_plan_stays_in_bounded_memory(spool: Path) -> None:
+def test_a_large_plan_stays_in_bounded_memory(spool: Spool) -> None:
     """100,000 sources: of each, its id is held and nothing else. Looked at over the last fifth, for looking is slow."""
 
     def batches() -> Iterator[list[Source | RejectedSource]]:
@@ -356,7 +389,7 @@ def test_a_large_plan_stays_in_bounded_memory(spool: Path) -> None:
         held, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert sum(table.num_rows for table in cut(spool, planner.counts.shard_size())) == 100_000
+    assert sum(table.num_rows for table in cut(spool.variations, planner.counts.shard_size())) == 100_000
     # An id and its place in the set are some 90 bytes, twice that while the set grows; a source that were held, 700.
     assert held < 20_000 * 250
     # Ten thousand rows wait to be written, and are written column by column.

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from variations.dataset import METADATA_KEY, parquet_bytes, rejected_table
-from variations.errors import ObjectNotFound, PreconditionFailed
+from variations.dataset import METADATA_KEY, SCHEMA, outcomes_table, parquet_bytes, rejected_table
+from variations.errors import ObjectNotFound, PreconditionFailed, StorageError
 from variations.models import RejectedSource
 from variations.publish import ATTEMPTS, part_key, part_keys, publish, read_known
 from variations.storage import Storage, open_storage
 
-from .examples import outcome, source, variation, write_part
+from .examples import NO_LABELS, outcome, source, variation, write_part
 
 RUNS = [f"2024010{day}T000000Z-{day}" for day in range(1, 10)]
 
@@ -197,13 +197,14 @@ async def test_each_output_of_a_request_has_its_row(dataset: Storage) -> None:
 
 
 async def test_what_is_known_of_a_dataset(dataset: Storage) -> None:
-    """Kept and unknown ones are done, failed ones have their attempts, refused rows are nothing."""
+    """What is kept is done, what is unknown is held, failed ones have their attempts, refused rows are nothing."""
     made = [outcome("kept", of=variation("a")), outcome("unknown", of=variation("b"))]
     await write_part(dataset, RUNS[0], [*made, outcome("failed", of=variation("c", attempt=3))])
     await refuse(dataset, RUNS[0], RejectedSource(3, "no URI"))
     for _ in range(2):
         known = await read_known(dataset)
-        assert known.done == {bytes.fromhex(variation(name).variation_id) for name in "ab"}
+        assert known.done == {bytes.fromhex(variation("a").variation_id)}
+        assert known.unknown == {bytes.fromhex(variation("b").variation_id)}
         assert known.failed == {bytes.fromhex(variation("c").variation_id): 3}
         await seal(dataset, RUNS[0])
 
@@ -438,7 +439,7 @@ def test_every_image_has_one_row_whatever_happens_to_runs(  # noqa: C901 - it is
             if status == "rejected":
                 refused_rows.append(refused(name, row=ord(name)))
                 refusals[name] = run_id
-            elif key in known.done or (key in known.failed and not retry):
+            elif key in known.done or key in known.unknown or (key in known.failed and not retry):
                 assert name in expected
             else:
                 attempt = known.failed.get(key, 0) + 1
@@ -490,3 +491,67 @@ async def test_only_keys_are_held_while_merging(tmp_path: Path) -> None:
         tracemalloc.stop()
     # The columns that are looked at, of one row group of ten thousand.
     assert peak < 12_000_000
+
+
+def parquet_of(**columns: list[Any]) -> bytes:
+    """Return a parquet file."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def damaged_page() -> bytes:
+    """Return a part whose first page is rubbish, its footer whole."""
+    content = parquet_bytes(outcomes_table([outcome()], labels=NO_LABELS, run_id=RUNS[0], model="m"))
+    return content[:4] + b"\xff" * 40 + content[44:]
+
+
+def foreign_values() -> bytes:
+    """Return a file that has the metadata's columns, filled by somebody else."""
+    return parquet_of(**{name: [1] for name in SCHEMA.names})
+
+
+UNREADABLE = {
+    "empty": b"",
+    "no parquet": b"a,b\n1,2\n",
+    "cut off": parquet_of(a=[1])[:-20],
+    "damaged page": damaged_page(),
+    "other columns": parquet_of(file_name=["a.jpg"], text=["a cat"]),
+    "other values": foreign_values(),
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("step", [read_known, publish], ids=lambda step: step.__name__)
+async def test_a_metadata_that_is_not_ours_is_named_and_left_alone(
+    dataset: Storage, step: Callable[[Storage], Awaitable[Any]], content: bytes
+) -> None:
+    """In one line, with what to do: once it is moved away, it is rebuilt from the parts."""
+    await write_part(dataset, RUNS[0], [outcome()], has_receipt=True)
+    await dataset.put(METADATA_KEY, content)
+    with pytest.raises(
+        StorageError, match=r"/metadata\.parquet is damaged.*Move it away .*; it is rebuilt from"
+    ) as said:
+        await step(dataset)
+    assert "\n" not in str(said.value)
+    assert await dataset.get(METADATA_KEY) == content
+    await dataset.delete(METADATA_KEY)
+    assert await publish(dataset) == 1
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("step", [read_known, publish], ids=lambda step: step.__name__)
+async def test_a_part_that_is_damaged_is_named(
+    dataset: Storage, step: Callable[[Storage], Awaitable[Any]], content: bytes
+) -> None:
+    """In one line, with what to do; the metadata stays as it is."""
+    await write_part(dataset, RUNS[0], [outcome()])
+    await seal(dataset, RUNS[0])
+    before = await dataset.get(METADATA_KEY)
+    await dataset.put(part_key(RUNS[1], "00007"), content)
+    with pytest.raises(StorageError, match=r"part-00007\.parquet is damaged.*Move it away .*paid for again") as said:
+        await step(dataset)
+    assert "\n" not in str(said.value)
+    assert await dataset.get(METADATA_KEY) == before
+    await dataset.delete(part_key(RUNS[1], "00007"))
+    assert await publish(dataset) == 1

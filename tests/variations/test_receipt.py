@@ -25,6 +25,7 @@ PLAN = Plan(
     variations=1200,
     already_done=0,
     failed_before=0,
+    unknown_before=0,
     new=1200,
     images=2400,
     shards=200,
@@ -46,6 +47,7 @@ RECEIPT = Receipt(
     duplicates=0,
     already_done=0,
     failed_before=0,
+    unknown_before=0,
     wanted=3,
     paid=3,
     kept=3,
@@ -168,9 +170,11 @@ def test_not_all_is_kept_where_anything_is_missing(change: dict[str, Any]) -> No
 
 
 def test_nothing_to_do_is_all_kept() -> None:
-    """The second run of a day is no failure, nor is what was there before."""
-    idle = replace(RECEIPT, wanted=0, paid=0, kept=0, already_done=3, duplicates=2, failed_before=1)
+    """The second run of a day is no failure; what failed before, or is unknown since, is not kept today either."""
+    idle = replace(RECEIPT, wanted=0, paid=0, kept=0, already_done=3, duplicates=2)
     assert idle.all_kept
+    assert not replace(idle, failed_before=1).all_kept
+    assert not replace(idle, unknown_before=1).all_kept
 
 
 def test_the_lines_of_a_receipt() -> None:
@@ -198,6 +202,7 @@ def test_the_lines_of_a_receipt_of_which_much_is_to_be_said() -> None:
         left=5,
         already_done=6,
         failed_before=7,
+        unknown_before=2,
         requests={},
         requests_per_image=None,
         errors={"timeout": 2},
@@ -215,11 +220,13 @@ def test_the_lines_of_a_receipt_of_which_much_is_to_be_said() -> None:
     assert ("left for the next run", "5") in lines
     assert ("already there", "6") in lines
     assert any(name == "failed before" and text.startswith("7 ") for name, text in lines)
+    assert any(name == "unknown before" and text.startswith("2 ") for name, text in lines)
     assert ("requests per image", "–") in lines
     assert ("dataset", "not published") in lines
     assert ("timeout, 2×", "not done after 600 s") in lines
     assert any(name == "blank image, 1×" for name, _ in lines)
     assert ("rejected", "row 2: no URI") in lines
+    assert ("rejected", "… and 1,233 more") in lines
     assert lines[-1] == ("stopped", "the API does not take requests")
 
 
@@ -228,7 +235,7 @@ def test_the_lines_of_a_plan() -> None:
     assert PLAN.lines() == [
         ("source", "s3://b/m.csv"),
         ("destination", "s3://b/d"),
-        ("sources", "1,200"),
+        ("usable sources", "1,200"),
         ("variations", "1,200"),
         ("already there", "0"),
         ("new", "1,200 in 200 shards"),
@@ -238,7 +245,7 @@ def test_the_lines_of_a_plan() -> None:
     ]
     notes = replace(PLAN, rejected=3, duplicates=1, new=1, shards=1, failed_before=2, requests_per_minute=0)
     lines = dict(notes.lines())
-    assert lines["sources"] == "1,200 (3 rejected, 1 duplicate)"
+    assert lines["usable sources"] == "1,200 (3 rejected, 1 duplicate)"
     assert lines["new"] == "1 in 1 shard"
     assert lines["failed before"].startswith("2 ")
     assert lines["time"] == "about 2 h at no request limit, 16 in flight"

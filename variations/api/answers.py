@@ -31,7 +31,10 @@ RATE_LIMIT_RESET_HEADER = "x-rate-limit-reset-at-utc"
 _LONGEST_TEXT = 300
 # No error needs more; what follows a page's head is not worth the search for its tags.
 _LONGEST_BODY_READ = 20_000
-_TAGS = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+# Linear, whatever the page: no part of it looks beyond the next tag of its kind.
+_TAGS = re.compile(
+    r"<(?:script|style)\b[^<]*+(?:<(?!/?(?:script|style)\b)[^<]*+)*+</(?:script|style)>|<[^<>]*+>", re.IGNORECASE
+)
 # An error may repeat the source's address, signature included, in whatever form the server's own error had it.
 _QUERY = re.compile(r"\?[^\s?\"'<>=]+=[^\s\"'<>]*")
 _KEY = re.compile(r"\bSG_\w+")

@@ -18,6 +18,8 @@ from variations.api.http import TRANSPORT_ERRORS, was_never_sent
 from variations.models import Accepted, Credits, GeneratedImage, HistoryRecord, Status
 from variations.parameters import MODEL
 
+_GAVE_UP_WAITING = frozenset({408, 499})
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -68,7 +70,7 @@ class Client:
             inputs: `redux_image` and the fields of `Parameters.as_sent()`.
 
         Raises:
-            SubmitUnknown: the answer was lost, was 502 or 504, or names no request.
+            SubmitUnknown: the answer was lost, was 408, 499, 502 or 504, or names no request.
             Repeatable: it was not accepted, and may be sent again.
             InvalidRequest, RunError, RunPaused: it was not accepted.
         """
@@ -227,19 +229,27 @@ class Client:
 
 
 def _refused(answer: httpx.Response, *, request_id: str | None = None) -> errors.VariationsError:
-    return answers.error_of(answer.status_code, answer.content, answer.headers, request_id=request_id)
+    """Return what a refusal means where asking again costs nothing: a GET, and an upload."""
+    error = answers.error_of(answer.status_code, answer.content, answer.headers, request_id=request_id)
+    # A gateway's odd word (408, 423, 425, 499, a redirect) must not end a run that has images to fetch.
+    if isinstance(error, errors.UnexpectedAnswer) and answer.status_code != httpx.codes.METHOD_NOT_ALLOWED:
+        return errors.ServiceUnavailable(error.message, request_id=request_id)
+    return error
 
 
 def _refused_submit(answer: httpx.Response) -> errors.VariationsError:
-    # A plain 500 is the application's own word that it did not accept; 502 and 504 are a gateway's, which cannot know.
-    if answer.status_code > httpx.codes.INTERNAL_SERVER_ERROR:
+    # A plain 500 is the application's own word that it did not accept; 502 and 504 are a gateway's, which cannot know,
+    # and so are 408 and 499, which say that one side gave up waiting.
+    if answer.status_code > httpx.codes.INTERNAL_SERVER_ERROR or answer.status_code in _GAVE_UP_WAITING:
         text = answers.error_text(answer.content)
         return errors.SubmitUnknown(f"the API answered {answer.status_code}: {text}")
-    return _refused(answer)
+    return answers.error_of(answer.status_code, answer.content, answer.headers)
 
 
 def _unreachable(url: str, error: BaseException, *, request_id: str | None = None) -> errors.Unreachable:
-    return errors.Unreachable(f"no connection to {urlsplit(url).netloc} ({_name(error)})", request_id=request_id)
+    host = urlsplit(url).netloc
+    message = f"no connection to {host} ({_name(error)}); check the network, and SEGMIND_BASE_URL where it is set"
+    return errors.Unreachable(message, request_id=request_id)
 
 
 def _name(error: BaseException) -> str:

@@ -23,6 +23,7 @@ _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _HEADERS: Final = {"accept": "image/*", "accept-encoding": "identity"}
 
 Resolver = Callable[[str], Awaitable[list[str]]]
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 async def resolve(host: str) -> list[str]:
@@ -49,12 +50,12 @@ class OutputPolicy:
     async def check(self, url: str, *, resolve: Resolver = resolve) -> None:
         """Refuse an address that outputs do not come from.
 
-        A private address (loopback, link-local, the cloud's metadata service) is refused unless the API itself is at
-        one, as a sandbox is.
+        A private address (loopback, link-local, the cloud's metadata service) is refused unless it is one of the API's
+        own, as a sandbox's is.
 
         Raises:
             OutputRefused: it is not http(s), not an allowed host, or in a private range.
-            OutputUnavailable: the host has no address.
+            ServiceUnavailable: the host's address cannot be found out.
         """
         try:
             parts = urlsplit(url)
@@ -69,29 +70,33 @@ class OutputPolicy:
             raise errors.OutputRefused(f"the output's address at {host} carries a user name")
         if sent_to != host or port == 0:
             raise errors.OutputRefused("the output's address names no single host")
-        if host not in {self.api_host.lower(), OUTPUT_HOST, *(allowed.lower() for allowed in self.allowed_hosts)}:
+        api_host = self.api_host.lower()
+        if host not in {api_host, OUTPUT_HOST, *(allowed.lower() for allowed in self.allowed_hosts)}:
             raise errors.OutputRefused(f"outputs do not come from {host}; VARIATIONS_OUTPUT_HOSTS can allow it")
-        if await _is_private(host, resolve) and not await _is_private(self.api_host, resolve):
-            raise errors.OutputRefused(f"{host} is at a private address, and the API is not")
+        private = {address for address in await _addresses(host, resolve) if not _is_public(address)}
+        # Its addresses may change from one question to the next, so the API's own host is not asked for twice.
+        if private and host != api_host and not private <= await _addresses(api_host, resolve):
+            raise errors.OutputRefused(f"{host} is at a private address, which is not the API's")
 
 
-async def _is_private(host: str, resolve: Resolver) -> bool:
+async def _addresses(host: str, resolve: Resolver) -> set[_Address]:
     try:
-        addresses = [host.strip("[]")] if _is_address(host) else await resolve(host)
+        found = [host.strip("[]")] if _is_address(host) else await resolve(host)
     except (OSError, UnicodeError) as error:
-        raise errors.OutputUnavailable(f"{host} has no address ({error})") from error
-    return any(not _is_public(address) for address in addresses)
+        raise errors.ServiceUnavailable(f"the address of {host} cannot be found out ({error})") from error
+    return {_unwrapped(ipaddress.ip_address(text.split("%", maxsplit=1)[0])) for text in found}
 
 
-def _is_public(text: str) -> bool:
-    address = ipaddress.ip_address(text.split("%", maxsplit=1)[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        # Addresses that only wrap an IPv4 one count as that one.
-        if address in _NAT64:
-            return _is_public(str(ipaddress.IPv4Address(address.packed[-4:])))
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is not None:
-            return _is_public(str(inner))
+def _unwrapped(address: _Address) -> _Address:
+    """Return the IPv4 address that an IPv6 one only wraps, and any other as it is."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+def _is_public(address: _Address) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
 

@@ -1,6 +1,7 @@
 """The one HTTP client of a process."""
 
 import ssl
+from importlib import metadata
 
 import aiohttp
 import httpx
@@ -24,9 +25,17 @@ def default_http_client(*, max_connections: int = 128, verify: ssl.SSLContext | 
         timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS, pool=None),
         verify=verify,
         limits=httpx.Limits(max_connections=max_connections, keepalive_expiry=KEEPALIVE_SECONDS),
-        headers={"user-agent": "variations/0.1", "accept": "application/json"},
+        headers={"user-agent": _user_agent(), "accept": "application/json"},
         follow_redirects=False,
     )
+
+
+def _user_agent() -> str:
+    try:
+        return f"variations/{metadata.version('variations')}"
+    except metadata.PackageNotFoundError:
+        # Run from a folder that was copied, not installed.
+        return "variations"
 
 
 # What either transport may raise while it talks. aiohttp's own errors come through where httpx-aiohttp maps them to

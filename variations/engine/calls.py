@@ -9,8 +9,9 @@ from variations.api.retry import get_delay_seconds, submit_delay_seconds
 from variations.engine.clock import Clock
 from variations.engine.rate import Priority, RateLimit
 
-# So many items in a row that the API failed to take are its outage, not theirs.
-OUTAGE_ITEMS: Final = 5
+# So many items in a row that came to nothing are an outage, not theirs. Where a tenth of the answers gets lost, eight
+# in a row are one chance in a hundred million.
+OUTAGE_ITEMS: Final = 8
 
 T = TypeVar("T")
 

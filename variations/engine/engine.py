@@ -19,7 +19,7 @@ from variations.api.answers import shown_text
 from variations.api.client import Client
 from variations.api.download import OutputPolicy, fetch_output
 from variations.api.retry import backoff_seconds
-from variations.engine.calls import Calls
+from variations.engine.calls import OUTAGE_ITEMS, Calls
 from variations.engine.clock import Clock, SystemClock
 from variations.engine.limits import Limits
 from variations.engine.outputs import OutputStore
@@ -39,19 +39,15 @@ from variations.models import (
     Variation,
 )
 from variations.storage import Storage
+from variations.uris import public_uri
 
 logger = logging.getLogger(__name__)
 
 RESULT_SECONDS: Final = 120.0
 CHECK_SECONDS: Final = 15.0
-# After acceptance these alone say for certain what became of the request; anything else leaves it unknown.
-CERTAIN: Final = (
-    errors.InferenceFailed,
-    errors.OutputRefused,
-    errors.OutputUnavailable,
-    errors.OutputInvalid,
-    errors.OutputMissing,
-)
+# After acceptance these alone say for certain that no image is to be had; anything else leaves it unknown. An output
+# that could not be fetched is there for days.
+CERTAIN: Final = (errors.InferenceFailed, errors.OutputInvalid, errors.OutputMissing)
 
 
 @dataclass(slots=True)
@@ -106,6 +102,7 @@ class Engine:
             stop=self.stop,
         )
         self._slots = asyncio.Semaphore(limits.max_in_flight)
+        self._paid_in_vain_in_a_row = 0
         self._sources = SourceUrls(self._upload, presign_seconds=limits.presign_seconds)
         self._policy = OutputPolicy(urlsplit(client.endpoint.base_url).hostname or "", limits.output_hosts)
         self._outputs = OutputStore(
@@ -135,12 +132,16 @@ class Engine:
             logger.warning("the balance is not known: %s", error)
             return None
 
-    async def run(self, variations: Iterable[Variation]) -> list[Outcome]:
+    async def run(self, variations: Iterable[Variation], outcomes: list[Outcome] | None = None) -> list[Outcome]:
         """Make the variations, and return what became of each image.
 
         A variation that was not submitted because the engine stopped has no outcome: it is still to be made.
+
+        Args:
+            variations: to be made, in their order.
+            outcomes: the list to return, filled as it happens: what is in it is known even if this is cancelled.
         """
-        outcomes: list[Outcome] = []
+        outcomes = [] if outcomes is None else outcomes
         async with asyncio.TaskGroup() as group:
             for variation in variations:
                 await self._slots.acquire()
@@ -158,20 +159,29 @@ class Engine:
             made = await self._collect(request, completed)
         except NoMoreNew:
             pass
+        except asyncio.CancelledError:
+            # The process is being ended. What may be paid for is written down, and not paid for again.
+            if request.submitted_at is not None:
+                interrupted = errors.Interrupted("the process was ended while it was in flight")
+                outcomes += self._not_kept(request, interrupted)
+            raise
         except Exception as error:  # noqa: BLE001 - a bug in one item must not take the paid requests of others with it
             made = self._not_kept(request, error)
         outcomes += made
         for outcome in made:
             self._count(outcome)
+        self._check_what_is_paid(made)
 
     async def _request(self, request: _Request) -> Completed:
         """Take a request from submit to completion; the slot, which the caller took, is given back at its end."""
-        self.progress.in_flight += 1
         try:
             await self._submit(request)
-            return await self._wait(request)
+            self.progress.in_flight += 1
+            try:
+                return await self._wait(request)
+            finally:
+                self.progress.in_flight -= 1
         finally:
-            self.progress.in_flight -= 1
             self._slots.release()
 
     async def _submit(self, request: _Request) -> None:
@@ -242,7 +252,7 @@ class Engine:
             outcome = self._outcome(request, index, metrics=completed.metrics, completed_at=completed_at)
             if index >= made:
                 return self._missing(request, outcome, made=made)
-            outcome = replace(outcome, cost_usd=cost_each)
+            outcome = replace(outcome, cost_usd=cost_each, output_url=public_uri(completed.outputs[index].url))
             try:
                 image = await self._outputs.keep(request.variation, completed.outputs[index], output_index=index)
             except Exception as error:  # noqa: BLE001 - nor may one image take the others of its request with it
@@ -337,6 +347,21 @@ class Engine:
                 progress.failed += 1
             case "unknown":
                 progress.unknown += 1
+
+    def _check_what_is_paid(self, made: list[Outcome]) -> None:
+        """Stop where request after request is paid for and none brings an image: going on would only cost."""
+        if any(outcome.status == "kept" for outcome in made):
+            self._paid_in_vain_in_a_row = 0
+        elif any(outcome.cost_usd for outcome in made):
+            self._paid_in_vain_in_a_row += 1
+            if self._paid_in_vain_in_a_row >= OUTAGE_ITEMS:
+                last = f"{made[-1].error_code}: {made[-1].error}"
+                self.stop(
+                    errors.ServiceDown(
+                        f"{OUTAGE_ITEMS} paid requests in a row brought no image ({last}); "
+                        "see to it, then run the same command again"
+                    )
+                )
 
     async def _upload(self, content: bytes, content_type: str) -> str:
         return (await self._calls.send("upload", lambda: self._client.upload_asset([(content, content_type)])))[0]

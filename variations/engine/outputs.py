@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from variations import errors
-from variations.images import CONTENT_TYPES, ImageFacts, inspect_image, size_notes
+from variations.images import CONTENT_TYPES, inspect_image, size_notes
 from variations.models import OutputFile, StoredImage, Variation
 from variations.storage import Storage
 
-FETCH_ATTEMPTS: Final = 4
+# With their backoff, about two minutes: it is paid for, and its host may only be restarting.
+FETCH_ATTEMPTS: Final = 10
+DECODE_ATTEMPTS: Final = 4
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -37,41 +39,41 @@ class OutputStore:
 
         Raises:
             OutputRefused: it lies where outputs do not come from, or is too large.
-            OutputUnavailable, OutputInvalid: it could not be had, or not as an image, in `FETCH_ATTEMPTS` attempts.
+            OutputUnavailable: it could not be had in `FETCH_ATTEMPTS` attempts.
+            OutputInvalid: what was fetched was no whole image, `DECODE_ATTEMPTS` times.
             StorageError: the destination does not take it.
         """
-        async with self._places:
-            content, facts = await self._fetch_image(output.url)
-            parameters = variation.parameters
-            file_name = image_key(variation, output_index=output_index, extension=facts.format)
-            await self._storage.put(file_name, content, content_type=CONTENT_TYPES[facts.format])
-            return StoredImage(
-                file_name=file_name,
-                width=facts.width,
-                height=facts.height,
-                bytes=facts.bytes,
-                format=facts.format,
-                sha256=facts.sha256,
-                notes=size_notes(facts, parameters.expected_size(), wanted_format=parameters.output_format),
-            )
-
-    async def _fetch_image(self, url: str) -> tuple[bytes, ImageFacts]:
-        for attempt in range(1, FETCH_ATTEMPTS + 1):
-            try:
-                content = await self._fetch(url)
-                return content, await asyncio.to_thread(inspect_image, content)
-            except errors.OutputUnavailable:
-                # The file lands a moment after the request is done, so its 404 too is asked for again.
-                if attempt == FETCH_ATTEMPTS:
-                    raise
-            except errors.OutputInvalid as error:
-                if attempt == FETCH_ATTEMPTS:
-                    raise errors.OutputInvalid(f"{error.message} (fetched {attempt} times)") from error
-            except errors.Repeatable as error:
-                if attempt == FETCH_ATTEMPTS:
-                    raise errors.OutputUnavailable(f"{error.message} ({attempt} times)") from error
+        attempt = 0
+        while True:
+            attempt += 1
+            # A pause holds no place: an outage of the images' host must not keep those that can be had waiting.
+            async with self._places:
+                try:
+                    return await self._keep_once(variation, output.url, output_index=output_index)
+                except (errors.OutputUnavailable, errors.Repeatable) as error:
+                    # The file lands a moment after the request is done, so its 404 too is asked for again.
+                    if attempt == FETCH_ATTEMPTS:
+                        raise errors.OutputUnavailable(f"{error.message} ({attempt} times)") from error
+                except errors.OutputInvalid as error:
+                    if attempt == DECODE_ATTEMPTS:
+                        raise errors.OutputInvalid(f"{error.message} (fetched {attempt} times)") from error
             await self._pause(attempt)
-        raise AssertionError
+
+    async def _keep_once(self, variation: Variation, url: str, *, output_index: int) -> StoredImage:
+        content = await self._fetch(url)
+        facts = await asyncio.to_thread(inspect_image, content)
+        file_name = image_key(variation, output_index=output_index, extension=facts.format)
+        await self._storage.put(file_name, content, content_type=CONTENT_TYPES[facts.format])
+        parameters = variation.parameters
+        return StoredImage(
+            file_name=file_name,
+            width=facts.width,
+            height=facts.height,
+            bytes=facts.bytes,
+            format=facts.format,
+            sha256=facts.sha256,
+            notes=size_notes(facts, parameters.expected_size(), wanted_format=parameters.output_format),
+        )
 
 
 def image_key(variation: Variation, *, output_index: int, extension: str) -> str:

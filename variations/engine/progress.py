@@ -12,7 +12,7 @@ class Progress:
 
     Attributes:
         total: images wanted of this run; None until it is planned.
-        in_flight: requests submitted and not yet done.
+        in_flight: requests accepted and not yet done.
         cost_usd: spent, what may be spent on unknown ones included.
         requests: calls made of the API, by kind.
         stopping: why nothing more is submitted, if that is so.

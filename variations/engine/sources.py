@@ -1,10 +1,10 @@
 """Hand a source to the API: as it is, presigned, or uploaded."""
 
 import asyncio
-import mimetypes
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Final
 
 from variations import errors
@@ -15,6 +15,18 @@ from variations.uris import public_uri
 # Sent as base64 in JSON, a third larger; what is beyond this no gateway is known to take.
 MAX_UPLOAD_BYTES: Final = 30_000_000
 REMEMBERED_UPLOADS: Final = 10_000
+# Not the system's table, which a small machine does not have: Python 3.11's own lacks webp and avif.
+IMAGE_CONTENT_TYPES: Final = {
+    ".avif": "image/avif",
+    ".bmp": "image/bmp",
+    ".gif": "image/gif",
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".webp": "image/webp",
+}
 
 Upload = Callable[[bytes, str], Awaitable[str]]
 
@@ -81,7 +93,7 @@ class SourceUrls:
             raise
 
     async def _upload_file(self, uri: str) -> str:
-        content_type, _ = mimetypes.guess_type(uri)
+        content_type = IMAGE_CONTENT_TYPES.get(PurePosixPath(uri).suffix.lower())
         try:
             root, key = split_uri(uri)
             content = await self._open_storage(root).get(key)
@@ -91,6 +103,6 @@ class SourceUrls:
             raise errors.SourceUnavailable(f"the source is empty: {uri}")
         if len(content) > MAX_UPLOAD_BYTES:
             raise errors.SourceUnavailable(f"the source is larger than {MAX_UPLOAD_BYTES:,} bytes: {uri}")
-        if not (content_type or "").startswith("image/"):
+        if content_type is None:
             raise errors.SourceUnavailable(f"the source is no image by its name: {uri}")
-        return await self._upload(content, content_type or "")
+        return await self._upload(content, content_type)

@@ -4,7 +4,6 @@ import asyncio
 import difflib
 import gzip
 import json
-import shutil
 import tempfile
 import zlib
 from collections import Counter
@@ -40,6 +39,11 @@ _NEIGHBOURS_LISTED: Final = 1_000
 _NEIGHBOURS_SHOWN: Final = 5
 _EXTENSIONS_SHOWN: Final = 10
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+# What a gzip file may unpack to, whichever is less: tables of URLs shrink to a twentieth, not to a thousandth.
+_MAX_UNPACKED_BYTES: Final = 64 * 2**30
+_MAX_UNPACKED_RATIO: Final = 200
+_UNPACKED_BYTES_TO_SPARE: Final = 64 * 2**20
+_COPIED_AT_ONCE: Final = 2**20
 
 
 class Manifest:
@@ -112,7 +116,7 @@ async def fetch_manifest(
         except ManifestError:
             raise
         except (BadInput, BucketNotFound, ObjectNotFound) as error:
-            raise ManifestError(f"manifest {shown_uri(uri)}: {_one_line(error.message)}") from error
+            raise ManifestError(f"manifest {shown_uri(uri)}: {_reason(error.message, uri=uri)}") from error
         # Reading a file for its types can take seconds, in which the event loop has others to serve.
         tables = await asyncio.to_thread(_open_all, uri, found, uri_column=uri_column, id_column=id_column)
         files = (found.prefix,) if found.images is not None else tuple(opened.uri for opened in tables)
@@ -327,9 +331,17 @@ def _decompress(file: _File, *, where: str) -> None:
             raise ManifestError(f"{where}: the name ends in .gz, and the file is not gzip")
         return
     plain = file.path.with_suffix(".plain")
+    packed_bytes = file.path.stat().st_size
+    left = min(_MAX_UNPACKED_BYTES, _MAX_UNPACKED_RATIO * packed_bytes + _UNPACKED_BYTES_TO_SPARE)
     try:
         with gzip.open(file.path) as packed, plain.open("wb") as target:
-            shutil.copyfileobj(packed, target, 2**20)
+            while data := packed.read(_COPIED_AT_ONCE):
+                left -= len(data)
+                if left < 0:
+                    raise ManifestError(
+                        f"{where}: its {packed_bytes:,} bytes unpack to more than {target.tell():,}: no manifest"
+                    )
+                target.write(data)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ManifestError(f"{where}: the gzip file is damaged or cut off ({_one_line(str(error))})") from error
     plain.replace(file.path)
@@ -345,6 +357,14 @@ def _label_types(tables: list[_OpenedTable]) -> Mapping[str, Any]:
             types[column.name] = common_type(types.get(column.name, NULL), column.type)
     # A label without a single value would change its type in the dataset as soon as it has one.
     return {name: STRING if pa.types.is_null(kind) else kind for name, kind in types.items()}
+
+
+def _reason(message: str, *, uri: str) -> str:
+    """Return a storage's message as one line, without the URI that stands before it already."""
+    line = _one_line(message)
+    named, _, reason = line.partition(": ")
+    own = {text.removeprefix("file://").rstrip("/") for text in (uri, shown_uri(uri))}
+    return reason if reason and named.removeprefix("file://").rstrip("/") in own else line
 
 
 def _one_line(text: str) -> str:

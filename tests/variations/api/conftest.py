@@ -159,13 +159,6 @@ def shared_sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def sandbox(shared_sandbox: Sandbox) -> Sandbox:
-    """A sandbox that has forgotten everything."""
-    shared_sandbox.reset()
-    return shared_sandbox
-
-
-@pytest.fixture
 def api(sandbox: Sandbox, http: httpx.AsyncClient) -> Client:
     """A client of the sandbox with its key."""
     return client_at(sandbox.base_url, http, sandbox.api_key)

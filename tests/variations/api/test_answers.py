@@ -1,6 +1,7 @@
 """Reading answers: the table of codes, the liberal reading, and what can never be raised."""
 
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -122,6 +123,27 @@ def test_without_a_date_the_limit_is_read_against_the_clock_here(date: str | Non
 def test_an_error_is_one_clean_line(content: bytes, text: str) -> None:
     """JSON, HTML or neither."""
     assert answers.error_text(content) == text
+
+
+@pytest.mark.parametrize("page", [b"<" * 20_000, b"<script" * 3_000, b"<script>" * 3_000, b"<style><b" * 3_000])
+def test_the_time_for_a_page_grows_with_its_length_alone(page: bytes) -> None:
+    """However many tags are opened in it and never closed."""
+    start = time.process_time()
+    answers.error_text(page)
+    assert time.process_time() - start < 0.2
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        (b"<SCRIPT>if (a < b) {}</SCRIPT>said", "said"),
+        (b"<style>a</style>one<script src=x>b</script>two", "one two"),
+        (b"a < b", "a < b"),
+    ],
+)
+def test_scripts_and_styles_of_a_page_are_no_text(page: bytes, text: str) -> None:
+    """With whatever they contain."""
+    assert answers.error_text(page) == text
 
 
 def test_an_error_is_short_and_quickly_read_however_long_its_page() -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
+from importlib import metadata
 
 import httpx
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from variations import errors
 from variations.api.client import Client
 from variations.api.download import OutputPolicy, fetch_output
+from variations.api.http import default_http_client
 from variations.images import inspect_image
 from variations.models import Completed, Failed, Processing, Queued
 from variations.parameters import Parameters
@@ -295,7 +298,7 @@ async def test_an_address_that_an_answer_names_is_never_followed(server: RawServ
     api = client_at(server.url, http)
     await api.submit({})
     await api.result("r")
-    with pytest.raises(errors.UnexpectedAnswer):
+    with pytest.raises(errors.ServiceUnavailable, match="302"):
         await api.status("r")
     assert asked == ["POST /v2/flux-redux-dev", "GET /v2/requests/r", "GET /v2/requests/r/status"]
 
@@ -324,6 +327,82 @@ async def test_only_an_answer_of_the_contract_tells_a_status(
     with pytest.raises(errors.VariationsError) as caught:
         await client_at(server.url, http).status("r")
     assert type(caught.value) is expected
+
+
+@pytest.mark.parametrize("code", [302, 402, 407, 408, 409, 418, 423, 425, 499])
+async def test_an_odd_answer_to_what_costs_nothing_may_be_asked_again(
+    server: RawServer, http: httpx.AsyncClient, code: int
+) -> None:
+    """A gateway's mood must not end a run that has paid images to fetch."""
+
+    async def act(connection: Connection) -> None:
+        await connection.answer(b"odd", code=code)
+
+    server.act = act
+    api = client_at(server.url, http)
+    for call in (
+        lambda: api.status("r"),
+        lambda: api.result("r"),
+        api.credits,
+        api.history,
+        lambda: api.history_record("r"),
+        lambda: api.upload_asset([(b"x", "image/jpeg")]),
+    ):
+        with pytest.raises(errors.ServiceUnavailable, match=str(code)):
+            await call()
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (408, errors.SubmitUnknown),
+        (499, errors.SubmitUnknown),
+        (302, errors.UnexpectedAnswer),
+        (405, errors.UnexpectedAnswer),
+        (409, errors.UnexpectedAnswer),
+        (423, errors.UnexpectedAnswer),
+        (425, errors.UnexpectedAnswer),
+    ],
+)
+async def test_an_odd_answer_to_a_submit_is_not_repeated(
+    *, server: RawServer, http: httpx.AsyncClient, code: int, expected: type[errors.VariationsError]
+) -> None:
+    """Where somebody gave up waiting it may have been accepted; anything else is outside the contract."""
+
+    async def act(connection: Connection) -> None:
+        await connection.answer(b"odd", code=code)
+
+    server.act = act
+    api = client_at(server.url, http)
+    for call in (api.submit, api.generate):
+        with pytest.raises(errors.VariationsError, match=str(code)) as caught:
+            await call({})
+        assert type(caught.value) is expected
+
+
+async def test_the_wrong_verb_of_a_get_is_a_programming_error_too(server: RawServer, http: httpx.AsyncClient) -> None:
+    """Asking again would not help."""
+
+    async def act(connection: Connection) -> None:
+        await connection.answer(b"<h1>Method Not Allowed</h1>", code=405)
+
+    server.act = act
+    with pytest.raises(errors.UnexpectedAnswer):
+        await client_at(server.url, http).status("r")
+
+
+async def test_the_user_agent_names_the_installed_version(server: RawServer, trust: ssl.SSLContext) -> None:
+    """So that the vendor's logs tell who asked."""
+    heads: list[str] = []
+
+    async def on_connect(connection: Connection) -> None:
+        heads.append(await connection.read_head())
+        await connection.answer(b'{"credits": 1}')
+
+    server.on_connect = on_connect
+    async with default_http_client(verify=trust) as http:
+        await client_at(server.url, http).credits()
+    assert f"user-agent: variations/{metadata.version('variations')}\r\n" in heads[0].lower()
 
 
 @pytest.mark.parametrize(

@@ -169,9 +169,31 @@ async def test_a_private_api_may_have_private_outputs(api_host: str, url: str) -
         await policy.check("http://169.254.169.254/latest/meta-data", resolve=resolve)
 
 
-async def test_a_host_without_an_address_is_unavailable() -> None:
-    """It may have one later."""
-    with pytest.raises(errors.OutputUnavailable, match=r"inner\.example"):
+@pytest.mark.parametrize("address", ["169.254.169.254", "10.0.0.8", "127.0.0.1", "::1", "::ffff:10.0.0.8"])
+async def test_a_private_api_opens_no_address_but_its_own(address: str) -> None:
+    """Not the cloud's metadata, not its neighbours, not as one of several."""
+    policy = OutputPolicy("gpu.internal", ("inner.example", "169.254.169.254"))
+    for found in ([address], [PRIVATE, address], [PUBLIC, address]):
+        with pytest.raises(errors.OutputRefused, match="private"):
+            await policy.check(
+                "https://inner.example/", resolve=resolver(gpu__internal=[PRIVATE], inner__example=found)
+            )
+    with pytest.raises(errors.OutputRefused, match="private"):
+        await policy.check("http://169.254.169.254/", resolve=resolver(gpu__internal=[PRIVATE]))
+
+
+@pytest.mark.parametrize("found", [[PRIVATE], ["::ffff:10.0.0.7"], [PUBLIC, PRIVATE]])
+async def test_another_name_of_the_apis_own_address_is_fetched(found: list[str]) -> None:
+    """Wrapped, or beside a public one."""
+    policy = OutputPolicy("gpu.internal", ("inner.example",))
+    await policy.check(
+        "https://inner.example/", resolve=resolver(gpu__internal=[PRIVATE, "10.0.0.9"], inner__example=found)
+    )
+
+
+async def test_a_host_whose_address_cannot_be_found_out_may_be_asked_for_again() -> None:
+    """A name server may be away for a moment."""
+    with pytest.raises(errors.ServiceUnavailable, match=r"inner\.example"):
         await POLICY.check("https://inner.example/", resolve=resolver())
 
 

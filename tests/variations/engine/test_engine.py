@@ -9,10 +9,12 @@ import httpx
 import pytest
 
 from variations import errors
-from variations.engine.outputs import FETCH_ATTEMPTS
+from variations.engine.calls import OUTAGE_ITEMS
+from variations.engine.outputs import DECODE_ATTEMPTS, FETCH_ATTEMPTS
 from variations.models import Outcome
 
 from .simulation import (
+    BASE_URL,
     KEY,
     PRICE_USD,
     FakeApi,
@@ -339,21 +341,41 @@ def test_an_output_that_is_bad_once_is_fetched_again(answer: httpx.Response | Ex
     assert list(stage.storage.objects.values()) == [picture()]
 
 
-@pytest.mark.parametrize(
-    ("answer", "code"),
-    [
-        (httpx.Response(200, content=picture()[:-200]), "output_invalid"),
-        (refused(404), "output_unavailable"),
-        (refused(500), "output_unavailable"),
-    ],
-)
-def test_an_output_that_stays_bad_is_a_failed_row_with_its_cost(answer: httpx.Response, code: str) -> None:
+def test_an_output_that_stays_damaged_is_a_failed_row_with_its_cost() -> None:
     """It was paid for, and there is nothing to keep."""
-    outcomes, stage = run(FakeApi(on_output=lambda *_: answer), variations(1))
+    damaged = httpx.Response(200, content=picture()[:-200])
+    outcomes, stage = run(FakeApi(on_output=lambda *_: damaged), variations(1))
     row = only(outcomes)
-    assert (row.status, row.error_code, row.cost_usd) == ("failed", code, PRICE_USD)
-    assert len(stage.api.targets("output")) == FETCH_ATTEMPTS
+    assert (row.status, row.error_code, row.cost_usd) == ("failed", "output_invalid", PRICE_USD)
+    assert len(stage.api.targets("output")) == DECODE_ATTEMPTS
     assert not stage.storage.objects
+
+
+@pytest.mark.parametrize("code", [404, 500, 503])
+def test_an_output_that_cannot_be_fetched_is_unknown_with_its_address(code: int) -> None:
+    """It was paid for and lies there for days: it is not called failed, which could be tried, and paid, again."""
+    outcomes, stage = run(FakeApi(on_output=lambda *_: refused(code)), variations(1))
+    row = only(outcomes)
+    assert (row.status, row.error_code, row.cost_usd) == ("unknown", "output_unavailable", PRICE_USD)
+    assert row.output_url == f"{BASE_URL}/outputs/request-1-0.jpg"
+    assert len(stage.api.targets("output")) == FETCH_ATTEMPTS
+
+
+def test_an_outage_of_the_images_host_of_a_minute_loses_nothing() -> None:
+    """All that was paid for meanwhile is fetched afterwards."""
+    api = FakeApi(latency=lambda *_: 5.0)
+    api.on_output = lambda *_: refused(503) if (api.calls[-1][0] if api.calls else 0) < 60 else None
+    outcomes, _ = run(api, variations(20), max_in_flight=5, requests_per_minute=0)
+    assert statuses(outcomes) == {"kept": 20}
+
+
+def test_paying_in_vain_stops_the_run() -> None:
+    """Where request after request is paid for and none brings an image, going on would only cost."""
+    api = FakeApi(on_output=lambda *_: httpx.Response(200, content=b"<html>"))
+    outcomes, stage = run(api, variations(60), max_in_flight=4)
+    assert isinstance(stage.engine.stopped_by, errors.ServiceDown)
+    assert "output_invalid" in stage.engine.stopped_by.message
+    assert OUTAGE_ITEMS <= len(outcomes) == len(api.submitted) <= OUTAGE_ITEMS + 8
 
 
 def test_several_outputs_have_their_own_keys_and_share_the_cost() -> None:

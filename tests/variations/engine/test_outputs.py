@@ -3,7 +3,7 @@
 import pytest
 
 from variations import errors
-from variations.engine.outputs import FETCH_ATTEMPTS, OutputStore, image_key
+from variations.engine.outputs import DECODE_ATTEMPTS, FETCH_ATTEMPTS, OutputStore, image_key
 from variations.models import OutputFile, StoredImage
 
 from .simulation import MemoryStorage, picture, simulate, variation
@@ -51,18 +51,23 @@ def test_an_image_is_stored_as_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "trouble",
-    [errors.OutputUnavailable("404"), errors.ServiceUnavailable("broke off"), picture()[:300], b""],
+    ("trouble", "attempts"),
+    [
+        (errors.OutputUnavailable("404"), FETCH_ATTEMPTS),
+        (errors.ServiceUnavailable("broke off"), FETCH_ATTEMPTS),
+        (picture()[:300], DECODE_ATTEMPTS),
+        (b"", DECODE_ATTEMPTS),
+    ],
     ids=["404", "broke off", "truncated", "empty"],
 )
-def test_trouble_is_asked_again_so_many_times(trouble: Answer) -> None:
+def test_trouble_is_asked_again_so_many_times(trouble: Answer, attempts: int) -> None:
     """With a pause that grows before each; the last answer counts."""
-    image, pauses, _ = keep(*[trouble] * (FETCH_ATTEMPTS - 1), picture())
+    image, pauses, _ = keep(*[trouble] * (attempts - 1), picture())
     assert isinstance(image, StoredImage)
-    assert pauses == [1, 2, 3]
-    error, pauses, storage = keep(*[trouble] * FETCH_ATTEMPTS)
+    assert pauses == list(range(1, attempts))
+    error, pauses, storage = keep(*[trouble] * attempts)
     assert isinstance(error, errors.OutputInvalid | errors.OutputUnavailable)
-    assert pauses == [1, 2, 3]
+    assert pauses == list(range(1, attempts))
     assert not storage.puts
 
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from variations.errors import ManifestError
+from variations.errors import BucketNotFound, ManifestError
 from variations.manifest import fetch_manifest
+from variations.storage import Storage
 
 
 @pytest.mark.parametrize(
@@ -140,3 +141,58 @@ async def test_too_many_keys(refusal_of: Any, tmp_path: Path) -> None:
     lines = "".join(f'{{"url": "https://h/a.jpg", "k{at}": 1}}\n' for at in range(2_100))
     (tmp_path / "m.jsonl").write_text(lines)
     assert "more than 2,000 different keys" in await refusal_of("m.jsonl")
+
+
+async def test_missing_bucket_is_named_once(tmp_path: Path) -> None:
+    """The storage's message names the URI that stands before it already."""
+
+    def refuse(uri: str) -> Storage:
+        raise BucketNotFound(f"{uri}: there is no such bucket")
+
+    with pytest.raises(ManifestError) as caught:
+        async with fetch_manifest("s3://b/m/", open_storage=refuse):
+            pass
+    assert str(caught.value) == "manifest s3://b/m/: there is no such bucket"
+    with pytest.raises(ManifestError) as caught:
+        async with fetch_manifest(f"{tmp_path}/none/m.csv"):
+            pass
+    assert str(caught.value).count(f"{tmp_path}/none/m.csv") == 1
+
+
+async def test_gzip_that_unpacks_without_end(refusal_of: Any, tmp_path: Path) -> None:
+    """A file that is a thousandth of its content is refused before it fills the disk."""
+    (tmp_path / "m.csv.gz").write_bytes(gzip.compress(bytes(2**20)) * 160)
+    assert "unpack to more than" in await refusal_of("m.csv.gz")
+
+
+@pytest.mark.parametrize("name", ["m.txt", "m.jsonl", "m.csv", "m.tsv"])
+async def test_line_without_end(refusal_of: Any, tmp_path: Path, name: str) -> None:
+    """A line that is no row is refused, not read into memory."""
+    (tmp_path / name).write_bytes(b"url\n" + b"x" * (17 * 2**20))
+    assert "line 2: it is longer than 16 MiB" in await refusal_of(name)
+
+
+LONG = "x" * 2_000_000
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([LONG] * 3),
+        pa.array([LONG] * 3, pa.large_string()),
+        pa.array(["a", LONG, "b"]).dictionary_encode(),
+        pa.array([["a", LONG]] * 3),
+        pa.array([{"a": LONG}] * 3),
+        pa.array([[("a", LONG)]] * 3, pa.map_(pa.string(), pa.string())),
+    ],
+    ids=lambda column: str(column.type),
+)
+@pytest.mark.parametrize("use_dictionary", [True, False])
+async def test_parquet_text_that_is_no_label(
+    *, refusal_of: Any, tmp_path: Path, column: pa.Array, use_dictionary: bool
+) -> None:
+    """A dictionary stores a long text once, and each of its rows would unpack it."""
+    table = pa.table({"url": [f"https://h/{at}.jpg" for at in range(3)], "label": column})
+    pq.write_table(table, tmp_path / "m.parquet", use_dictionary=use_dictionary)
+    message = await refusal_of("m.parquet")
+    assert "rows 1 to 3: a text in the column label has 2,000,000 bytes" in message

@@ -1,9 +1,15 @@
 """Every kind of bad row, one by one, and what a row may set for itself."""
 
+import io
 import json
+import time
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from variations.manifest.labels import without_signatures
 
 GOOD = "https://h/ok.jpg"
 
@@ -159,6 +165,70 @@ async def test_rejected_row_shows_no_secret(read_text: Any) -> None:
     assert len(found.rejected) == 3
     assert "5ec3e7" not in repr(found.rejected)
     assert found.rejected[2].public_uri == found.rejected[2].source_id == "https://h/a.jpg"
+
+
+SIGNED = "https://h/a.jpg?w=1&X-Amz-Signature=5ec3e7"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (SIGNED, "https://h/a.jpg?w=1"),
+        (f" {SIGNED}", " https://h/a.jpg?w=1"),
+        (f"see {SIGNED}, it is a cat", "see https://h/a.jpg?w=1, it is a cat"),
+        (f"({SIGNED}).", "(https://h/a.jpg?w=1)."),
+        (f"{SIGNED} {SIGNED}&v=2", "https://h/a.jpg?w=1 https://h/a.jpg?w=1&v=2"),
+        (f"{SIGNED},{SIGNED}", "https://h/a.jpg?w=1,https://h/a.jpg?w=1"),
+        (f"https://h/?x=1,{SIGNED}", "https://h/?x=1,https://h/a.jpg?w=1"),
+        (f"{SIGNED} taken in May", "https://h/a.jpg?w=1 taken in May"),
+        ("https://h/a.jpg?n=a b&X-Amz-Signature=5ec3e7", "https://h/a.jpg?n=a b"),
+        ("by https://h/it's.jpg?n='a'&sig=5ec3e7", "by https://h/it's.jpg?n='a'"),
+        (json.dumps([SIGNED, {"u": SIGNED}]), '["https://h/a.jpg?w=1", {"u": "https://h/a.jpg?w=1"}]'),
+        (str([SIGNED, SIGNED]), "['https://h/a.jpg?w=1', 'https://h/a.jpg?w=1']"),
+        (json.dumps(json.dumps([SIGNED])), r'"[\"https://h/a.jpg?w=1\"]"'),
+        (r'["https:\/\/h\/a.jpg?w=1\u0026X-Amz-Signature=5ec3e7"]', r'["https:\/\/h\/a.jpg?w=1"]'),
+        ('<a href="HTTPS://h/a.jpg?w=1&amp;sig=5ec3e7">', '<a href="HTTPS://h/a.jpg?w=1">'),
+        ("https://h/a.jpg?w=1&amp;sig=5ec3e7", "https://h/a.jpg?w=1"),
+        ("see https://h/?a=1&amp;b=2 and why? no", "see https://h/?a=1&amp;b=2 and why? no"),
+        ("what?sig=1", "what?sig=1"),
+    ],
+)
+@pytest.mark.parametrize("extension", [".csv", ".jsonl", ".parquet"])
+async def test_label_keeps_all_but_signatures(
+    *, read_text: Any, encode: Any, extension: str, text: str, kept: str
+) -> None:
+    """A presigned URL loses its signature wherever in a text it stands."""
+    found = await read_text(f"m{extension}", encode([{"url": GOOD, "note": text}], extension))
+    [source] = found.sources
+    assert source.labels == {"note": kept}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept", "kind"),
+    [
+        ([SIGNED, None], ["https://h/a.jpg?w=1", None], None),
+        ({"a": {"b": [f"see {SIGNED}"]}, "n": 1}, {"a": {"b": ["see https://h/a.jpg?w=1"]}, "n": 1}, None),
+        ([("k", SIGNED)], [("k", "https://h/a.jpg?w=1")], pa.map_(pa.string(), pa.string())),
+        ([1.5], [1.5], None),
+    ],
+)
+async def test_nested_label_keeps_all_but_signatures(read_text: Any, value: Any, kept: Any, kind: Any) -> None:
+    """Lists, structs and maps of texts, too; in a table of JSON lines they are JSON text."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"url": [GOOD], "note": pa.array([value], kind)}), sink)
+    [source] = (await read_text("m.parquet", sink.getvalue())).sources
+    assert source.labels == {"note": kept}
+    [source] = (await read_text("m.jsonl", json.dumps({"url": GOOD, "note": value}))).sources
+    assert "5ec3e7" not in source.labels["note"]
+
+
+def test_unsigning_takes_time_that_grows_with_the_text_alone() -> None:
+    """However a text looks like the beginning of many URLs."""
+    start = time.process_time()
+    for part in ("https://", "https://a?", "h", '"', "\\", "&h"):
+        without_signatures([f"https://a?{part * 50_000}"])
+        without_signatures([f"https://{part * 50_000} ?"])
+    assert time.process_time() - start < 2
 
 
 async def test_row_without_an_id_is_known_by_its_uri(read_text: Any) -> None:

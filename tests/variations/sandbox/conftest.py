@@ -83,16 +83,12 @@ def sources(source_server: SourceServer) -> SourceServer:
 
 @pytest.fixture(scope="session")
 def shared_sandbox() -> Iterator[Sandbox]:
-    """One sandbox for all tests that need no settings of their own from the start."""
+    """One sandbox for all tests that need no settings of their own from the start.
+
+    A request takes 15.84 s of its clock, which the tests move.
+    """
     with running_sandbox(latency_spread=0.0) as sandbox:
         yield sandbox
-
-
-@pytest.fixture
-def sandbox(shared_sandbox: Sandbox) -> Sandbox:
-    """A sandbox that remembers nothing. A request takes 15.84 s of its clock, which the tests move."""
-    shared_sandbox.reset()
-    return shared_sandbox
 
 
 @pytest.fixture(scope="session")

@@ -230,6 +230,15 @@ def test_an_uploaded_file_is_a_source(
     assert api.get(job["status_url"]).json()["status"] == "COMPLETED"
 
 
+def test_equal_files_have_one_address(api: httpx.Client, sources: Any) -> None:
+    """The bill is by source: who uploads a file again and pays for it again is seen."""
+    photos = [base64.b64encode(sources.contents[name]).decode() for name in ("10_chelsea.webp", "17_thumb_24.jpg")]
+    webp, jpeg = (f"data:image/{kind};base64,{photo}" for kind, photo in zip(("webp", "jpeg"), photos, strict=True))
+    urls = [*api.post("/upload-asset", json={"data_urls": [webp, jpeg]}).json()["file_urls"]]
+    urls += api.post("/upload-asset", json={"data_urls": [webp]}).json()["file_urls"]
+    assert urls[0] == urls[2] != urls[1]
+
+
 @pytest.mark.parametrize(
     "body",
     [

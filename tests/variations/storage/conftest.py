@@ -1,5 +1,4 @@
 import http.client
-import logging
 import os
 import threading
 import uuid
@@ -12,8 +11,8 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
+from variations.sandbox.stage import running_s3
 from variations.storage import S3Options, Storage, close_clients, open_storage
 
 SECRET = os.environ.get("AWS_SECRET_ACCESS_KEY", "made-up-secret-of-the-tests")
@@ -150,13 +149,9 @@ def s3_endpoint() -> Iterator[str]:
     if REAL_ENDPOINT:
         yield REAL_ENDPOINT
         return
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    close_clients()
-    server.stop()
+    with running_s3() as url:
+        yield url
+        close_clients()
 
 
 @pytest.fixture(scope="session")
