@@ -336,7 +336,7 @@ async def test_an_odd_answer_to_what_costs_nothing_may_be_asked_again(
     """A gateway's mood must not end a run that has paid images to fetch."""
 
     async def act(connection: Connection) -> None:
-        await connection.answer(b"odd", code=code)
+        await connection.answer(b"odd", code=code, headers="connection: close\r\n")
 
     server.act = act
     api = client_at(server.url, http)
@@ -370,7 +370,7 @@ async def test_an_odd_answer_to_a_submit_is_not_repeated(
     """Where somebody gave up waiting it may have been accepted; anything else is outside the contract."""
 
     async def act(connection: Connection) -> None:
-        await connection.answer(b"odd", code=code)
+        await connection.answer(b"odd", code=code, headers="connection: close\r\n")
 
     server.act = act
     api = client_at(server.url, http)
