@@ -3,7 +3,10 @@
 import asyncio
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +177,24 @@ async def test_a_value_out_of_bounds_is_refused_before_anything_is_paid(
     with pytest.raises(ParameterTypeError, match=name):
         await augment("photos", "dataset", **{name: value})
     assert sandbox.bill().accepted == 0
+
+
+def test_prefects_defaults_retry_nothing() -> None:
+    """Whatever retries a user has set for all tasks and flows, a shard is not made, and paid, again."""
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import tasks, flows.augment as f\n"
+            "of = (tasks.check_key, tasks.make_plan, tasks.make_shard, tasks.publish, f.augment)\n"
+            "print({one.retries for one in of})",
+        ],
+        env={**os.environ, "PREFECT_TASKS_DEFAULT_RETRIES": "3", "PREFECT_FLOWS_DEFAULT_RETRIES": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == "{0}"
 
 
 def test_every_parameter_is_typed_described_and_bounded() -> None:
