@@ -59,6 +59,7 @@ class _Request:
     request_id: str | None = None
     submitted_at: datetime | None = None
     submitted: float = 0.0
+    may_be_accepted: bool = False
     polls: int = 0
     is_from_history: bool = False
 
@@ -161,7 +162,7 @@ class Engine:
             pass
         except asyncio.CancelledError:
             # The process is being ended. What may be paid for is written down, and not paid for again.
-            if request.submitted_at is not None:
+            if request.may_be_accepted:
                 interrupted = errors.Interrupted("the process was ended while it was in flight")
                 outcomes += self._not_kept(request, interrupted)
             raise
@@ -191,7 +192,12 @@ class Engine:
         async def submit() -> str:
             request.submitted_at = self._clock.now()
             request.submitted = self._clock.monotonic()
-            return (await self._client.submit(inputs)).request_id
+            request.may_be_accepted = True
+            try:
+                return (await self._client.submit(inputs)).request_id
+            except errors.VariationsError as error:
+                request.may_be_accepted = isinstance(error, errors.SubmitUnknown)
+                raise
 
         request.request_id = await self._calls.send("submit", submit)
 

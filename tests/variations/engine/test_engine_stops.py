@@ -21,6 +21,8 @@ from .simulation import (
     lost,
     refused,
     run,
+    simulate,
+    staged,
     variation,
     variations,
 )
@@ -196,3 +198,25 @@ def test_many_shards_end_on_one_stop() -> None:
     api = FakeApi(on_submit=lambda number, _: refused(406, "Insufficient credits") if number >= 9 else None)
     outcomes, _ = run(api, variations(100), max_in_flight=4, meanwhile=second_shard)
     assert statuses(outcomes + more) == {"kept": 8}
+
+
+def test_a_cancelled_engine_tells_what_may_be_paid_for() -> None:
+    """Those in flight are unknown, with their ids; the kept stay kept, and what never was accepted has no row."""
+
+    def on_submit(number: int, _: object) -> httpx.Response | None:
+        return httpx.Response(429, json={"error": "wait"}) if number >= 6 else None
+
+    async def main() -> tuple[list[Outcome], list[str]]:
+        api = FakeApi(on_submit=on_submit, latency=lambda number: 10.0 if number <= 2 else 1000.0)
+        outcomes: list[Outcome] = []
+        async with staged(api, max_in_flight=10) as stage:
+            making = asyncio.create_task(stage.engine.run(variations(8), outcomes))
+            await asyncio.sleep(60)
+            making.cancel()
+            await asyncio.wait({making})
+        return outcomes, list(api.requests)
+
+    outcomes, accepted = simulate(main())
+    assert statuses(outcomes) == {"kept": 2, "unknown": 3}
+    assert {outcome.request_id for outcome in outcomes} == set(accepted)
+    assert {outcome.error_code for outcome in outcomes} == {None, "interrupted"}
