@@ -27,8 +27,10 @@ from variations.manifest.formats import (
     is_hidden,
 )
 from variations.manifest.labels import NULL, STRING, common_type
+from variations.manifest.readers import open_table
 from variations.manifest.rows import RowReader
-from variations.manifest.tables import ImagesTable, Table, open_table
+from variations.manifest.tables import Table
+from variations.manifest.text_table import ImagesTable
 from variations.models import RejectedSource, Source
 from variations.storage import Storage, open_storage, split_uri
 from variations.uris import is_image_name, resolve_uri, shown_uri

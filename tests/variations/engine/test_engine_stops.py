@@ -220,3 +220,30 @@ def test_a_cancelled_engine_tells_what_may_be_paid_for() -> None:
     assert statuses(outcomes) == {"kept": 2, "unknown": 3}
     assert {outcome.request_id for outcome in outcomes} == set(accepted)
     assert {outcome.error_code for outcome in outcomes} == {None, "interrupted"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_interrupts_through_every_finally(number: signal.Signals) -> None:
+    """What is in flight is cancelled, and writes down what may be paid for on its way out."""
+    before = signal.getsignal(number)
+    api = FakeApi(latency=lambda _: 1000.0)
+    outcomes: list[Outcome] = []
+
+    async def main() -> None:
+        async with staged(api, max_in_flight=4) as stage:
+            with stop_on_signals(stage.engine):
+                making = asyncio.create_task(stage.engine.run(variations(9), outcomes))
+                await asyncio.sleep(30)
+                signal.raise_signal(number)
+                await asyncio.sleep(1)
+                assert stage.engine.stopped_by is not None
+                assert not making.done()
+                signal.raise_signal(number)
+                await making
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            simulate(main())
+    finally:
+        signal.signal(number, before)
+    assert statuses(outcomes) == {"unknown": 4}
