@@ -79,6 +79,7 @@ class _ShardRows:
     outcomes: list[Outcome]
     labels: pa.Schema
     written: int = 0
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Run:
@@ -194,26 +195,28 @@ class Run:
     async def _write_every_minute(self, rows: _ShardRows) -> None:
         while True:
             await self._clock.sleep(WRITE_ROWS_SECONDS)
-            await self._write(rows)
+            # Not to be broken off: its thread would go on, and the older rows could land on the newer ones.
+            await asyncio.shield(self._write(rows))
 
     async def _write(self, rows: _ShardRows) -> None:
         """Write the rows of a shard as they are now, over those written before."""
-        if len(rows.outcomes) == rows.written:
-            return
-        outcomes = list(rows.outcomes)
-        content = await asyncio.to_thread(
-            lambda: parquet_bytes(
-                outcomes_table(outcomes, labels=rows.labels, run_id=self.run_id, model=self.job.recipe.model)
+        async with rows.writing:
+            if len(rows.outcomes) == rows.written:
+                return
+            outcomes = list(rows.outcomes)
+            content = await asyncio.to_thread(
+                lambda: parquet_bytes(
+                    outcomes_table(outcomes, labels=rows.labels, run_id=self.run_id, model=self.job.recipe.model)
+                )
             )
-        )
-        try:
-            await self._storage.put(rows.key, content)
-        except StorageError as error:
-            self._unwritten[rows.key] = content
-            self.engine.stop(error)
-        else:
-            rows.written = len(outcomes)
-            self._unwritten.pop(rows.key, None)
+            try:
+                await self._storage.put(rows.key, content)
+            except StorageError as error:
+                self._unwritten[rows.key] = content
+                self.engine.stop(error)
+            else:
+                rows.written = len(outcomes)
+                self._unwritten.pop(rows.key, None)
 
     async def publish(self) -> Receipt:
         """Merge the rows into the dataset's metadata, and write the receipt.

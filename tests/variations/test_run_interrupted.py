@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ from variations.plan import Recipe
 from variations.publish import part_key
 from variations.run import Job, Run, open_run
 from variations.sandbox import Sandbox, sample_photos
+from variations.storage import Entry, Storage, open_storage
 
 LIMITS = Limits(max_in_flight=2, requests_per_minute=0, poll_interval_seconds=0.05, deadline_seconds=30)
 
@@ -102,6 +104,44 @@ async def test_a_shard_that_is_cancelled_writes_what_it_has(photos: Path, api: S
     async with opened(job, api) as run:
         plan = await run.plan()
         assert (plan.already_done, plan.unknown_before, plan.new) == (rows["kept"], rows["unknown"], 12 - part.num_rows)
+
+
+class SlowToLand:
+    """A folder in which the first part takes a second to land, whether or not somebody still waits for it."""
+
+    def __init__(self, inner: Storage) -> None:
+        self._inner = inner
+        self._landing: asyncio.Task[Entry] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the folder in all else."""
+        return getattr(self._inner, name)
+
+    async def put(self, key: str, data: bytes | Path, **more: Any) -> Entry:
+        """Write, later."""
+        if "/metadata/" not in key or self._landing is not None:
+            return await self._inner.put(key, data, **more)
+
+        async def land() -> Entry:
+            await asyncio.sleep(1)
+            return await self._inner.put(key, data, **more)
+
+        self._landing = asyncio.create_task(land())
+        return await asyncio.shield(self._landing)
+
+
+async def test_older_rows_do_not_land_on_newer_ones(photos: Path, api: Sandbox, one_shard: None) -> None:
+    """A write that is under way when the shard ends is waited for, and the last one is the last."""
+    del one_shard
+    api.configure(latency_seconds=0.3)
+    job = job_of(photos, each=1)
+    async with opened(job, api) as model:
+        storage: Any = SlowToLand(open_storage(job.destination, missing_ok=True))
+        run = Run(job, storage=storage, engine=model.engine, limits=LIMITS, clock=HurriedClock())
+        await run.plan()
+        await run.make(0)
+        await asyncio.sleep(1.2)
+    assert pq.read_metadata(Path(job.destination) / part_key(run.run_id, "00000")).num_rows == 3
 
 
 async def test_a_shard_is_not_made_twice(photos: Path, api: Sandbox) -> None:
