@@ -73,9 +73,13 @@ class Job:
 
 @dataclass(slots=True)
 class _ShardRows:
-    """The rows of a shard: where they are written, what they are made of, and how many were written last."""
+    """The rows of a shard: where they are written, what they are made of, and how many were written last.
 
-    key: str
+    They are written to two keys by turns: a write that is broken off may land later than the one after it, and must not
+    land on it. What stands in both is the same row.
+    """
+
+    keys: tuple[str, str]
     outcomes: list[Outcome]
     labels: pa.Schema
     written: int = 0
@@ -178,7 +182,8 @@ class Run:
             self.engine.stop(error)
             return tally
         outcomes: list[Outcome] = []
-        rows = _ShardRows(part_key(self.run_id, f"{shard:05d}"), outcomes, labels=label_schema_of(table))
+        keys = (part_key(self.run_id, f"{shard:05d}"), part_key(self.run_id, f"{shard:05d}-b"))
+        rows = _ShardRows(keys, outcomes, labels=label_schema_of(table))
         writing = asyncio.create_task(self._write_every_minute(rows))
         try:
             await self.engine.run(variations_of(table, signed=self._signed), outcomes)
@@ -195,8 +200,7 @@ class Run:
     async def _write_every_minute(self, rows: _ShardRows) -> None:
         while True:
             await self._clock.sleep(WRITE_ROWS_SECONDS)
-            # Not to be broken off: its thread would go on, and the older rows could land on the newer ones.
-            await asyncio.shield(self._write(rows))
+            await self._write(rows)
 
     async def _write(self, rows: _ShardRows) -> None:
         """Write the rows of a shard as they are now, over those written before."""
@@ -209,14 +213,15 @@ class Run:
                     outcomes_table(outcomes, labels=rows.labels, run_id=self.run_id, model=self.job.recipe.model)
                 )
             )
+            key, rows.keys = rows.keys[0], (rows.keys[1], rows.keys[0])
             try:
-                await self._storage.put(rows.key, content)
+                await self._storage.put(key, content)
             except StorageError as error:
-                self._unwritten[rows.key] = content
+                self._unwritten[key] = content
                 self.engine.stop(error)
             else:
                 rows.written = len(outcomes)
-                self._unwritten.pop(rows.key, None)
+                self._unwritten.pop(key, None)
 
     async def publish(self) -> Receipt:
         """Merge the rows into the dataset's metadata, and write the receipt.

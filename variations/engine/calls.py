@@ -68,6 +68,10 @@ class Calls:
                 else:
                     attempt += 1
                     await self._rate.sleep_before_new(delay)
+            except errors.InvalidRequest:
+                # An answer to this item, and a sign that the API is there.
+                self._items_refused_in_a_row[kind] = 0
+                raise
             except errors.SubmitUnknown as error:
                 # This item stays unknown. A gateway that loses every answer must not make the whole manifest so.
                 down = self._outage(kind, error)

@@ -103,6 +103,8 @@ class Engine:
             stop=self.stop,
         )
         self._slots = asyncio.Semaphore(limits.max_in_flight)
+        # What is done and not yet stored is bounded too: where outputs cannot be had, nothing more is paid for.
+        self._unsettled = asyncio.Semaphore(limits.max_in_flight + 2 * limits.max_images_in_memory)
         self._paid_in_vain_in_a_row = 0
         self._sources = SourceUrls(self._upload, presign_seconds=limits.presign_seconds)
         self._policy = OutputPolicy(urlsplit(client.endpoint.base_url).hostname or "", limits.output_hosts)
@@ -145,9 +147,11 @@ class Engine:
         outcomes = [] if outcomes is None else outcomes
         async with asyncio.TaskGroup() as group:
             for variation in variations:
+                await self._unsettled.acquire()
                 await self._slots.acquire()
                 if self.stopped_by is not None:
                     self._slots.release()
+                    self._unsettled.release()
                     break
                 group.create_task(self._make(variation, outcomes))
         return outcomes
@@ -168,6 +172,8 @@ class Engine:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in one item must not take the paid requests of others with it
             made = self._not_kept(request, error)
+        finally:
+            self._unsettled.release()
         outcomes += made
         for outcome in made:
             self._count(outcome)

@@ -1,6 +1,7 @@
 """Bring one finished image home: fetch it, look at it, store it."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -11,6 +12,9 @@ from variations.storage import Storage
 
 # With their backoff, about two minutes: it is paid for, and its host may only be restarting.
 FETCH_ATTEMPTS: Final = 10
+FETCH_SECONDS: Final = 120.0
+# A host that hangs must not hold the place of those that can be had.
+ONE_FETCH_SECONDS: Final = 30.0
 DECODE_ATTEMPTS: Final = 4
 
 Fetch = Callable[[str], Awaitable[bytes]]
@@ -44,15 +48,18 @@ class OutputStore:
             StorageError: the destination does not take it.
         """
         attempt = 0
+        loop = asyncio.get_running_loop()
+        give_up_at = math.inf
         while True:
             attempt += 1
             # A pause holds no place: an outage of the images' host must not keep those that can be had waiting.
             async with self._places:
+                give_up_at = min(give_up_at, loop.time() + FETCH_SECONDS)
                 try:
                     return await self._keep_once(variation, output.url, output_index=output_index)
                 except (errors.OutputUnavailable, errors.Repeatable) as error:
                     # The file lands a moment after the request is done, so its 404 too is asked for again.
-                    if attempt == FETCH_ATTEMPTS:
+                    if attempt == FETCH_ATTEMPTS or loop.time() >= give_up_at:
                         raise errors.OutputUnavailable(f"{error.message} ({attempt} times)") from error
                 except errors.OutputInvalid as error:
                     if attempt == DECODE_ATTEMPTS:
@@ -60,7 +67,11 @@ class OutputStore:
             await self._pause(attempt)
 
     async def _keep_once(self, variation: Variation, url: str, *, output_index: int) -> StoredImage:
-        content = await self._fetch(url)
+        try:
+            async with asyncio.timeout(ONE_FETCH_SECONDS):
+                content = await self._fetch(url)
+        except TimeoutError as error:
+            raise errors.ServiceUnavailable(f"the output was not there after {ONE_FETCH_SECONDS:.0f} s") from error
         facts = await asyncio.to_thread(inspect_image, content)
         file_name = image_key(variation, output_index=output_index, extension=facts.format)
         await self._storage.put(file_name, content, content_type=CONTENT_TYPES[facts.format])

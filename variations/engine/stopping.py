@@ -25,8 +25,13 @@ def stop_on_signals(engine: Engine) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
+    received = 0
+
     def stop(number: signal.Signals) -> None:
-        if engine.stopped_by is not None:
+        nonlocal received
+        received += 1
+        # Counted here: the engine may have been stopped by something else, and this be the first word of the user.
+        if received > 1:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
             # Out of the event loop, through every `finally` there is: a server that was started must not stay behind.

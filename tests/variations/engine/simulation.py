@@ -162,6 +162,7 @@ class FakeApi(httpx.AsyncBaseTransport):
 
     latency: Callable[[int], float] = lambda _: 16.0
     network_seconds: float = 0.05
+    output_seconds: float = 0.0
     limit: tuple[int, float] | None = None
     on_submit: Callable[[int, dict[str, Any]], Answer] = lambda *_: None
     on_status: Callable[[str, int], Answer] = lambda *_: None
@@ -208,7 +209,7 @@ class FakeApi(httpx.AsyncBaseTransport):
                 return refused
         self._counts[kind + target] += 1
         answer = await self._answer(kind, target, request, self._counts[kind + target])
-        await asyncio.sleep(self.network_seconds)
+        await asyncio.sleep(self.network_seconds + (self.output_seconds if kind == "output" else 0.0))
         if isinstance(answer, Exception):
             raise answer
         return answer

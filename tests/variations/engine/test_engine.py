@@ -369,6 +369,16 @@ def test_an_outage_of_the_images_host_of_a_minute_loses_nothing() -> None:
     assert statuses(outcomes) == {"kept": 20}
 
 
+def test_a_host_that_hangs_stops_the_run_in_minutes() -> None:
+    """What is done and not stored is bounded, and so is what is paid for while nothing can be had."""
+    api = FakeApi(output_seconds=10_000)
+    outcomes, stage = run(api, variations(300), max_in_flight=4, max_images_in_memory=4, requests_per_minute=60)
+    assert isinstance(stage.engine.stopped_by, errors.ServiceDown)
+    assert {outcome.status for outcome in outcomes} == {"unknown"}
+    assert len(api.submitted) <= 4 + 2 * 4 + OUTAGE_ITEMS + 4
+    assert stage.clock.monotonic() < 1800
+
+
 def test_paying_in_vain_stops_the_run() -> None:
     """Where request after request is paid for and none brings an image, going on would only cost."""
     api = FakeApi(on_output=lambda *_: httpx.Response(200, content=b"<html>"))

@@ -222,6 +222,21 @@ def test_a_cancelled_engine_tells_what_may_be_paid_for() -> None:
     assert {outcome.error_code for outcome in outcomes} == {None, "interrupted"}
 
 
+async def test_the_first_signal_is_the_first_though_the_engine_stopped_by_itself() -> None:
+    """Who presses Ctrl-C while an outage is being waited out has not pressed it twice."""
+
+    class FakeEngine:
+        stopped_by = errors.ServiceDown("an outage")
+
+        def stop(self, reason: errors.RunPaused) -> None:
+            """Stay stopped."""
+
+    with stop_on_signals(FakeEngine()):  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_interrupts_through_every_finally(number: signal.Signals) -> None:
     """What is in flight is cancelled, and writes down what may be paid for on its way out."""
