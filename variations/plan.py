@@ -49,12 +49,17 @@ class Recipe:
 @dataclass(slots=True)
 class Known:
     """What the dataset has: ids (16 bytes each) of what is there, of what is unknown and held, and of what failed, with
-    their attempts.
+    their attempts; and of requests for several images, which of these were kept.
     """
 
     done: set[bytes] = field(default_factory=set)
     unknown: set[bytes] = field(default_factory=set)
     failed: dict[bytes, int] = field(default_factory=dict)
+    outputs: dict[bytes, dict[int, bool]] = field(default_factory=dict)
+
+    def is_partial(self, key: bytes) -> bool:
+        """Return whether some images of a variation are there and others are not."""
+        return not all(self.outputs.get(key, {}).values())
 
 
 @dataclass(slots=True)
@@ -67,6 +72,7 @@ class Counts:
         duplicates: rows that ask for nothing that an earlier row does not.
         variations: wanted in all, each counted once.
         done: of them in the dataset already.
+        partly: of the done ones that lack some of their images; they are left alone, since the others were paid for.
         failed_before: of them failed in an earlier run, and left alone.
         unknown_before: of them unknown since an earlier run: perhaps paid for, and held.
         new: of them to be made.
@@ -79,6 +85,7 @@ class Counts:
     duplicates: int = 0
     variations: int = 0
     done: int = 0
+    partly: int = 0
     failed_before: int = 0
     unknown_before: int = 0
     new: int = 0
@@ -276,6 +283,7 @@ class Planner:
             attempts = self._known.failed.get(key)
             if key in self._known.done:
                 counts.done += 1
+                counts.partly += self._known.is_partial(key)
             elif key in self._known.unknown:
                 counts.unknown_before += 1
             elif attempts is not None and not self._recipe.retry_failed:

@@ -110,11 +110,14 @@ def _add_known(file: _File, known: Known) -> None:
 
 
 def _note_known(file: _File, known: Known) -> None:
-    columns = ["variation_id", "status", "attempt"]
+    columns = ["variation_id", "status", "attempt", "output_index", "num_outputs"]
     for batch in file.batches(columns):
         data = batch.to_pydict()
-        for variation_id, status, attempt in zip(*(data[name] for name in columns), strict=True):
+        for variation_id, status, attempt, index, of in zip(*(data[name] for name in columns), strict=True):
             key = bytes.fromhex(variation_id)
+            if of is not None and of > 1:
+                outputs = known.outputs.setdefault(key, {})
+                outputs[index] = outputs.get(index, False) or status == "kept"
             if status == "kept":
                 known.done.add(key)
                 known.unknown.discard(key)

@@ -44,6 +44,7 @@ class Plan:
     requests_counted: str
     max_in_flight: int
     rejected_rows: tuple[str, ...] = ()
+    partly_there: int = 0
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
@@ -61,7 +62,7 @@ class Plan:
             ("variations", f"{self.variations:,}"),
             ("already there", f"{self.already_done:,}"),
         ]
-        lines += _held(self.failed_before, self.unknown_before)
+        lines += _held(self.failed_before, self.unknown_before, self.partly_there)
         return [
             *lines,
             ("new", f"{self.new:,} in {self.shards:,} shard{'s' * (self.shards != 1)}"),
@@ -146,6 +147,7 @@ class Receipt:
     stopped_by: str | None
     stopped_because: str | None
     dataset_rows: int | None
+    partly_there: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -154,8 +156,9 @@ class Receipt:
     @property
     def all_kept(self) -> bool:
         """Whether every image that was wanted is there, those of earlier runs too."""
-        missing = self.failed + self.unknown + self.rejected + self.left + self.failed_before + self.unknown_before
-        return not (missing or self.stopped_by)
+        now = self.failed + self.unknown + self.rejected + self.left
+        before = self.failed_before + self.unknown_before + self.partly_there
+        return not (now or before or self.stopped_by)
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
@@ -176,7 +179,7 @@ class Receipt:
             lines.append(("already there", f"{self.already_done:,}"))
         if self.duplicates:
             lines.append(("duplicates", f"{self.duplicates:,}, made once"))
-        lines += _held(self.failed_before, self.unknown_before)
+        lines += _held(self.failed_before, self.unknown_before, self.partly_there)
         lines += [
             ("cost", f"{self.cost_usd:.3f} USD"),
             ("time", duration(self.seconds)),
@@ -223,9 +226,10 @@ def markdown_table(title: str, lines: Iterable[tuple[str, str]]) -> str:
     return "\n".join([f"## {title}", "", "| | |", "| --- | --- |", *rows, ""])
 
 
-def _held(failed: int, unknown: int) -> list[tuple[str, str]]:
+def _held(failed: int, unknown: int, partly: int) -> list[tuple[str, str]]:
     lines = [("failed before", f"{failed:,} left alone: --retry failed tries them again")] if failed else []
     lines += [("unknown before", f"{unknown:,} perhaps paid for: held, and not submitted again")] if unknown else []
+    lines += [("partly there", f"{partly:,} lack some of their images: left alone")] if partly else []
     return lines
 
 

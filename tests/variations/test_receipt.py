@@ -175,6 +175,7 @@ def test_nothing_to_do_is_all_kept() -> None:
     assert idle.all_kept
     assert not replace(idle, failed_before=1).all_kept
     assert not replace(idle, unknown_before=1).all_kept
+    assert not replace(idle, partly_there=1).all_kept
 
 
 def test_the_lines_of_a_receipt() -> None:
@@ -203,6 +204,7 @@ def test_the_lines_of_a_receipt_of_which_much_is_to_be_said() -> None:
         already_done=6,
         failed_before=7,
         unknown_before=2,
+        partly_there=3,
         requests={},
         requests_per_image=None,
         errors={"timeout": 2},
@@ -221,6 +223,7 @@ def test_the_lines_of_a_receipt_of_which_much_is_to_be_said() -> None:
     assert ("already there", "6") in lines
     assert any(name == "failed before" and text.startswith("7 ") for name, text in lines)
     assert any(name == "unknown before" and text.startswith("2 ") for name, text in lines)
+    assert any(name == "partly there" and text.startswith("3 ") for name, text in lines)
     assert ("requests per image", "–") in lines
     assert ("dataset", "not published") in lines
     assert ("timeout, 2×", "not done after 600 s") in lines

@@ -542,3 +542,14 @@ async def test_the_folder_of_a_dataset_need_not_be_there(scene: Scene, tmp_path:
     await scene.furnish("a")
     await scene.run(replace(scene.job, destination=str(tmp_path / "not" / "yet")))
     assert (tmp_path / "not" / "yet" / METADATA_KEY).is_file()
+
+
+async def test_a_variation_that_lacks_images_is_told_in_every_later_run(scene: Scene) -> None:
+    """Of a request for three images fewer came: the others were paid for, so it is not made again, nor called whole."""
+    await scene.furnish({"id": "a", "url": "photos/a.jpg", "num_outputs": 3}, "b")
+    await open_storage(scene.place).put("photos/a.jpg", photo("a"))
+    scene.api.set_faults("fewer_outputs:1:1")
+    assert (await scene.run()).failed >= 1
+    again = await scene.run()
+    assert (again.already_done, again.partly_there, again.wanted, again.all_kept) == (2, 1, 0, False)
+    assert scene.api.bill().accepted == 2
