@@ -1,8 +1,10 @@
 """A real Prefect server, a real S3 server and the sandbox, for flows and commands."""
 
+import gc
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
 
 
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What Prefect leaves is collected in the test that left it, where it is forgiven, and not in another's."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
 def prefect_api_url() -> Iterator[str]:
     """Prefect's own test harness: a server with a database of its own."""
@@ -39,6 +48,10 @@ def prefect_api_url() -> Iterator[str]:
         url = PREFECT_API_URL.value()
         assert url
         yield url
+    # The harness drops its clients as it ends, and pytest takes what is collected after the last test for an error.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
