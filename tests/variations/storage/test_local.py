@@ -4,7 +4,9 @@ import asyncio
 import logging
 import os
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,21 @@ import pytest
 from variations.errors import AccessDenied, BadInput, BucketNotFound, PreconditionFailed, StorageError
 from variations.storage import Storage, open_storage
 
-needs_rights = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+NOBODY = 65534
+
+
+@pytest.fixture
+def unprivileged_folder() -> Iterator[Path]:
+    """A folder of a user to whom rights apply, as whom the test runs: root may read and write everything."""
+    was = os.geteuid()
+    with tempfile.TemporaryDirectory() as name:
+        if was == 0:
+            os.chown(name, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(was)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -142,17 +158,17 @@ async def test_a_local_file_has_no_presigned_url(local_storage: Storage) -> None
     assert local_storage.uri_of("a.png") in str(caught.value)
 
 
-@needs_rights
-async def test_a_folder_without_rights_is_access_denied(local_storage: Storage, tmp_path: Path) -> None:
+async def test_a_folder_without_rights_is_access_denied(unprivileged_folder: Path) -> None:
     """Reading and writing both name the URI."""
-    await local_storage.put("a/b", b"")
-    (tmp_path / "root" / "a").chmod(0)
+    storage = open_storage(str(unprivileged_folder))
+    await storage.put("a/b", b"")
+    (unprivileged_folder / "a").chmod(0)
     try:
-        for call in (local_storage.get("a/b"), local_storage.put("a/c", b""), keys_of(local_storage)):
+        for call in (storage.get("a/b"), storage.put("a/c", b""), keys_of(storage)):
             with pytest.raises(AccessDenied, match="file://"):
                 await call
     finally:
-        (tmp_path / "root" / "a").chmod(0o700)
+        (unprivileged_folder / "a").chmod(0o700)
 
 
 async def test_a_target_that_cannot_be_written_is_named(local_storage: Storage, tmp_path: Path) -> None:
