@@ -32,6 +32,24 @@ DeadlineSeconds = Annotated[
     float, Field(gt=0, le=3600, description="Seconds after which a request that is not done is given up.")
 ]
 
+MaxCostUsd = Annotated[
+    float,
+    Field(ge=0, le=1_000_000, description="What a run may cost at most, in USD, in flight included; 0: any."),
+]
+Unknown = Annotated[
+    Literal["hold", "resubmit"],
+    Field(
+        description="What becomes of a submit whose answer was lost and which the request history does not show: "
+        "it is held, or submitted again after a wait (and then perhaps paid for twice)."
+    ),
+]
+UnknownWaitSeconds = Annotated[
+    float, Field(ge=300, le=30 * 86400, description="Seconds for which the history must not have shown it before that.")
+]
+Wait = Annotated[
+    bool, Field(description="Wait while another run works on the dataset, and take over when it ends or dies.")
+]
+
 
 def described(function: F) -> F:
     """Write the descriptions of a function's parameters into its docstring, where Prefect's form reads them."""

@@ -91,6 +91,10 @@ class Settings(BaseSettings):
     requests_per_minute: options.RequestsPerMinute = 60.0
     poll_interval_seconds: options.PollIntervalSeconds = 4.0
     deadline_seconds: options.DeadlineSeconds = 600.0
+    max_cost_usd: options.MaxCostUsd = 0.0
+    unknown: options.Unknown = "hold"
+    unknown_wait_seconds: options.UnknownWaitSeconds = 3600.0
+    wait: options.Wait = False
 
     requests_counted: Literal["all", "submit"] = Field(
         "all", description="Which calls count against the request limit: all of them, or submits alone."
@@ -101,6 +105,12 @@ class Settings(BaseSettings):
     )
     price_usd: float = Field(
         0.031, ge=0, allow_inf_nan=False, description="Price of an image, where the API does not report it."
+    )
+    grace_seconds: float = Field(
+        20.0, ge=0, le=3600, description="Seconds that what is in flight has to finish after Ctrl-C or SIGTERM."
+    )
+    lease_seconds: float = Field(
+        60.0, ge=1, le=3600, description="Seconds without a sign of life after which another run may take one over."
     )
     output_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         (), description="Hosts that outputs may be fetched from besides the API's own, separated by commas."
@@ -153,6 +163,8 @@ class Settings(BaseSettings):
             max_images_in_memory=self.max_images_in_memory,
             presign_seconds=self.presign_seconds,
             price_usd=self.price_usd,
+            max_cost_usd=self.max_cost_usd,
+            grace_seconds=self.grace_seconds,
             output_hosts=self.output_hosts,
         )
 
@@ -170,6 +182,14 @@ class Settings(BaseSettings):
             id_column=self.id_column or None,
         )
 
+    def recovery(self, destination: str) -> Job:
+        """Return a job that makes nothing new.
+
+        Raises:
+            BadInput: the destination cannot be one.
+        """
+        return Job(None, destination, self.recipe())
+
     def recipe(self) -> Recipe:
         """Return what is wanted of every source."""
         names = [name for name in PARAMETER_NAMES if name != "seed"]
@@ -178,6 +198,7 @@ class Settings(BaseSettings):
             variations_per_source=self.variations_per_source,
             seed=self.seed or None,
             retry_failed=self.retry == "failed",
+            resubmit_after_seconds=self.unknown_wait_seconds if self.unknown == "resubmit" else None,
         )
 
 

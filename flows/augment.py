@@ -1,4 +1,4 @@
-"""The main flow: check, plan, make shard by shard, publish."""
+"""The main flow: check, recover, plan, make shard by shard, publish."""
 
 from typing import Annotated, Any
 
@@ -6,7 +6,7 @@ from prefect import flow
 from pydantic import Field
 
 from config import load_settings, options
-from tasks import check_key, logged_progress, make_plan, make_shards, publish
+from tasks import check_key, logged_progress, make_plan, make_shards, publish, recover_earlier
 from variations import parameters
 from variations.engine.progress import watched
 from variations.engine.stopping import stop_on_signals
@@ -39,6 +39,10 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     requests_per_minute: options.RequestsPerMinute = 60.0,
     poll_interval_seconds: options.PollIntervalSeconds = 4.0,
     deadline_seconds: options.DeadlineSeconds = 600.0,
+    max_cost_usd: options.MaxCostUsd = 0.0,
+    unknown: options.Unknown = "hold",
+    unknown_wait_seconds: options.UnknownWaitSeconds = 3600.0,
+    wait: options.Wait = False,
     profile: Annotated[
         str, Field(description="Profile of variations.toml on the machine that runs; empty: none.")
     ] = "",
@@ -46,7 +50,7 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     """Turn a manifest of source images into a dataset of their variations. Returns the receipt.
 
     What is asked for here is what runs; hosts, key, price and the like are settings of the machine that runs it. A
-    second run over the same destination makes only what is missing.
+    second run over the same destination fetches what the first one paid for and could not, and makes what is missing.
 
     Raises:
         SettingsError, ManifestError: what was given cannot be used; nothing was paid.
@@ -57,9 +61,16 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     settings = load_settings(asked, profile=profile or None)
     job = settings.job(source, destination)
     limits = settings.limits()
-    async with open_run(job, endpoint=settings.endpoint(), limits=limits, progress=watched()) as run:
+    async with open_run(
+        job,
+        endpoint=settings.endpoint(),
+        limits=limits,
+        progress=watched(),
+        lease_seconds=settings.lease_seconds,
+    ) as run:
         with stop_on_signals(run.engine):
             await check_key(run)
+            await recover_earlier(run, wait=wait)
             plan = await make_plan(run)
             async with logged_progress(run.engine.progress):
                 await make_shards(run, plan, limits=limits)

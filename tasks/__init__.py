@@ -2,6 +2,6 @@
 
 from tasks.progress import logged_progress
 from tasks.shards import make_shards
-from tasks.steps import check_key, make_plan, make_shard, publish
+from tasks.steps import check_key, make_plan, make_shard, publish, recover_earlier
 
-__all__ = ["check_key", "logged_progress", "make_plan", "make_shard", "make_shards", "publish"]
+__all__ = ["check_key", "logged_progress", "make_plan", "make_shard", "make_shards", "publish", "recover_earlier"]

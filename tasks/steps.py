@@ -8,7 +8,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from variations.receipt import Plan, Receipt, RunStopped, Tally
+from variations.receipt import Plan, Receipt, Recovery, RunStopped, Tally
 from variations.run import Run
 
 
@@ -19,6 +19,15 @@ async def check_key(run: Run) -> float | None:
     told = "accepted" if balance is None else f"accepted, the balance is {balance:,.2f} USD"
     get_run_logger().info("The key is %s", told)
     return balance
+
+
+@task(name="recover", task_run_name="recover", retries=0, cache_policy=NO_CACHE, persist_result=False)
+async def recover_earlier(run: Run, *, wait: bool = False) -> Recovery:
+    """Take the dataset in hand, and fetch what earlier runs paid for and did not."""
+    recovery = await run.recover(wait=wait)
+    for name, value in recovery.lines():
+        get_run_logger().info("%s: %s", name.capitalize(), value)
+    return recovery
 
 
 @task(name="plan", task_run_name="plan", retries=0, cache_policy=NO_CACHE, persist_result=False)

@@ -46,9 +46,11 @@ def test_public_functions_and_classes_are_described(package: str) -> None:
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        ("variations.run", ["Job", "Run", "estimate", "open_run"]),
-        ("variations.receipt", ["Plan", "Receipt", "RunStopped", "Tally"]),
-        ("variations.plan", ["Counts", "Known", "Planner", "Recipe", "cut", "expand", "variations_of"]),
+        ("variations.run", ["Job", "Run", "estimate", "open_run", "running"]),
+        ("variations.receipt", ["Plan", "Receipt", "Recovery", "RunStopped", "Tally", "UnknownItem"]),
+        ("variations.plan", ["Before", "Counts", "Known", "Planner", "Recipe", "cut", "expand", "variations_of"]),
+        ("variations.publish", ["part_keys", "publish", "read_known"]),
+        ("variations.layout", ["OPEN_KEY", "RUNS_PREFIX", "journal_key", "part_key", "plan_key", "receipt_key"]),
         ("variations.parameters", ["ASPECT_RATIOS", "MODEL", "PARAMETER_NAMES", "Parameters"]),
         ("variations.dataset", ["METADATA_KEY", "SCHEMA", "SCHEMA_VERSION"]),
         ("variations.api.client", ["Client", "Endpoint"]),

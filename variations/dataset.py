@@ -13,7 +13,7 @@ from variations.identity import rejected_id
 from variations.manifest.labels import STRING, common_type, from_values
 from variations.models import Outcome, RejectedSource
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 METADATA_KEY: Final = "metadata.parquet"
 ROW_GROUP_ROWS: Final = 10_000
 
@@ -31,6 +31,7 @@ SCHEMA: Final = pa.schema(
         pa.field("status", pa.string(), nullable=False),
         pa.field("error_code", pa.string()),
         pa.field("error", pa.string()),
+        pa.field("can_retry", pa.bool_()),
         pa.field("notes", pa.string()),
         pa.field("attempt", pa.int32(), nullable=False),
         pa.field("redux_image", pa.string()),
@@ -51,6 +52,7 @@ SCHEMA: Final = pa.schema(
         pa.field("request_id", pa.string()),
         pa.field("output_url", pa.string()),
         pa.field("run_id", pa.string(), nullable=False),
+        pa.field("shard", pa.int32()),
         pa.field("submitted_at", _TIME),
         pa.field("completed_at", _TIME),
         pa.field("queue_seconds", pa.float64()),
@@ -99,8 +101,10 @@ def label_names(labels: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def outcomes_table(outcomes: Sequence[Outcome], *, labels: pa.Schema, run_id: str, model: str) -> pa.Table:
-    """Return the metadata rows of outcomes, labels behind the schema's columns."""
+def outcomes_table(
+    outcomes: Sequence[Outcome], *, labels: pa.Schema, run_id: str, shard: int = 0, model: str
+) -> pa.Table:
+    """Return the metadata rows of a shard's outcomes, labels behind the schema's columns."""
     rows = [
         {
             **outcome.variation.parameters.as_sent(),
@@ -111,6 +115,7 @@ def outcomes_table(outcomes: Sequence[Outcome], *, labels: pa.Schema, run_id: st
             "status": outcome.status,
             "error_code": outcome.error_code,
             "error": outcome.error,
+            "can_retry": outcome.can_retry,
             "attempt": outcome.variation.attempt,
             "redux_image": outcome.redux_image,
             "request_id": outcome.request_id,
@@ -123,6 +128,7 @@ def outcomes_table(outcomes: Sequence[Outcome], *, labels: pa.Schema, run_id: st
             "polls": outcome.polls,
             "cost_usd": outcome.cost_usd,
             "run_id": run_id,
+            "shard": shard,
             "model": model,
             **_image_columns(outcome),
         }

@@ -15,6 +15,7 @@
     │   ├── OutputInvalid           what was fetched does not decode as an image
     │   └── ItemUnknown             it may be paid for, and its image is not here
     │       ├── SubmitUnknown         the answer to a submit was lost
+    │       │   └── NotInHistory        and the request history does not show it
     │       ├── InferenceTimeout      accepted, and not done by the deadline
     │       ├── Interrupted           submitted, and this process was ended before it was done
     │       └── RequestGone           accepted, and the API no longer knows it
@@ -29,20 +30,28 @@
     │   │   ├── AccessDenied
     │   │   ├── CredentialsRefused
     │   │   ├── PreconditionFailed    somebody else replaced the object first
-    │   │   └── StorageUnavailable
+    │   │   ├── StorageUnavailable
+    │   │   ├── StoreUnsafe           it ignores conditions on writes: it cannot keep two runs apart
+    │   │   └── JournalDamaged        what lies there is no journal of ours
+    │   ├── Replaced                somebody else took this run over, and works on it now
     │   └── BadInput                what the user gave cannot be used
     │       ├── ManifestError
     │       └── SettingsError
     └── RunPaused                 ask a person; the same command goes on afterwards
         ├── InsufficientCredits     406: the balance does not cover a request
         ├── SpendLimitReached       406: the team's limit is used up
+        ├── BudgetReached           what the run may cost at most is, or would be, used up
+        ├── DatasetBusy             another run works on this dataset
         ├── ServiceDown             the API cannot be reached, or failed many submits in a row
         └── StoppedByUser           Ctrl-C or SIGTERM
 
 `code` is the short, stable name that lands in the metadata's `error_code`.
 """
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
+
+_BLOCKED: Final = re.compile(r"nsfw|safety|sensitive|moderat|content polic|flagged|\brai\b", re.IGNORECASE)
 
 
 class VariationsError(Exception):
@@ -97,21 +106,23 @@ class Unreachable(ServiceUnavailable):
 
 
 class ItemError(VariationsError):
-    """This item cannot be had; the others can."""
+    """This item cannot be had; the others can. `can_retry` says whether trying it again can help."""
 
     code = "item_error"
+    can_retry: bool = True
 
 
 class InvalidRequest(ItemError):
     """400 or 406: the API refuses a value of this request."""
 
     code = "invalid_request"
+    can_retry = False
 
 
 class InferenceFailed(ItemError):
     """The inference ran and failed (the name is the vendor SDK's). Nothing was charged.
 
-    `detail` is the API's own text, content and safety blocks included.
+    `detail` is the API's own text. It alone tells a content or safety block from a fault of the service.
     """
 
     code = "inference_failed"
@@ -119,6 +130,8 @@ class InferenceFailed(ItemError):
     def __init__(self, detail: str, *, request_id: str | None = None) -> None:
         super().__init__(detail or "the API gave no reason", request_id=request_id)
         self.detail = detail
+        # The same seed makes the same image, and the same image is blocked again.
+        self.can_retry = not _BLOCKED.search(detail)
 
 
 class SourceUnavailable(ItemError):
@@ -152,7 +165,7 @@ class OutputInvalid(ItemError):
 
 
 class ItemUnknown(ItemError):
-    """It may be paid for, and its image is not here: counted as spent, never submitted again."""
+    """It may be paid for, and its image is not here: counted as spent, and looked for by every later run."""
 
     code = "unknown"
 
@@ -161,6 +174,12 @@ class SubmitUnknown(ItemUnknown):
     """The answer to a submit was lost: it may have been accepted and billed."""
 
     code = "submit_unknown"
+
+
+class NotInHistory(SubmitUnknown):
+    """The answer to a submit was lost, and the request history was read and does not show it, or not yet."""
+
+    code = "not_in_history"
 
 
 class InferenceTimeout(ItemUnknown):
@@ -257,6 +276,24 @@ class StorageUnavailable(StorageError):
     code = "storage_unavailable"
 
 
+class StoreUnsafe(StorageError):
+    """The store ignores `If-None-Match` or `If-Match`: two runs at once could not be told from one."""
+
+    code = "store_unsafe"
+
+
+class JournalDamaged(StorageError):
+    """An object in the place of a journal's is not one."""
+
+    code = "journal_damaged"
+
+
+class Replaced(RunError):
+    """Somebody else took this run over: its journal has another writer now, and this one submits nothing more."""
+
+    code = "replaced"
+
+
 class BadInput(RunError):
     """What the user gave cannot be used; nothing was paid."""
 
@@ -293,6 +330,18 @@ class SpendLimitReached(RunPaused):
     code = "spend_limit_reached"
 
 
+class BudgetReached(RunPaused):
+    """`max_cost_usd` does not cover another request, or would not cover the run."""
+
+    code = "budget"
+
+
+class DatasetBusy(RunPaused):
+    """Another run works on this dataset, and showed signs of life a moment ago."""
+
+    code = "dataset_busy"
+
+
 class ServiceDown(RunPaused):
     """The API could not be reached, or failed, for many submits in a row: the others are left for later."""
 
@@ -300,6 +349,6 @@ class ServiceDown(RunPaused):
 
 
 class StoppedByUser(RunPaused):
-    """Ctrl-C or SIGTERM: nothing more was submitted, what was in flight was finished."""
+    """Ctrl-C or SIGTERM: nothing more was submitted; what was in flight was finished, or is left to the next run."""
 
     code = "stopped_by_user"

@@ -51,7 +51,8 @@ class Variation:
     """One source with one full set of parameters, seed included: the unit that is paid for.
 
     `variation_id` is 32 hex digits; `number` counts a source's variations from 0; `attempt` counts from 1 how
-    often it was wanted, and is more than 1 only where a failed one is tried again by request.
+    often it was wanted, and is more than 1 only where a failed one is tried again by request, or an unknown one is
+    submitted again by a setting; `before` then says where the attempt before is written down.
     """
 
     variation_id: str
@@ -59,6 +60,16 @@ class Variation:
     number: int
     parameters: Parameters
     attempt: int = 1
+    before: "Attempt | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Where an attempt at a variation is written down: the run, its shard, and the request, if one was accepted."""
+
+    run_id: str
+    shard: int
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,25 +154,26 @@ class StoredImage:
 OutcomeStatus = Literal["kept", "failed", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one wanted image: a row of the metadata.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOutcome:
+    """What became of one image of a request.
 
     Attributes:
         output_index: which image of the request, from 0.
         image: there exactly where `status` is `kept`.
+        can_retry: of what failed, whether trying it again can help.
         redux_image: the source as the API was given it, without a signature.
         output_url: where the API put the image; the file lives there for about 7 days.
         polls: status requests that its request took.
         cost_usd: its share of what its request cost; where the API did not say, of the price that was set.
     """
 
-    variation: Variation
     output_index: int
     status: OutcomeStatus
     image: StoredImage | None = None
     error_code: str | None = None
     error: str | None = None
+    can_retry: bool | None = None
     redux_image: str | None = None
     request_id: str | None = None
     output_url: str | None = None
@@ -170,6 +182,13 @@ class Outcome:
     metrics: Metrics = Metrics()
     polls: int = 0
     cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(ImageOutcome):
+    """What became of one wanted image: a row of the metadata."""
+
+    variation: Variation
 
 
 @dataclass(frozen=True, slots=True)

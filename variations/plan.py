@@ -6,7 +6,7 @@ signature: a source whose URL came signed is remembered beside the plan, in memo
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from variations.dataset import metadata_writer, rejected_table
 from variations.engine.limits import LATENCY_SECONDS, Limits
 from variations.identity import derived_seed, parameters_identity, source_identity, variation_id
-from variations.models import RejectedSource, Source, Variation
+from variations.models import Attempt, RejectedSource, Source, Variation
 from variations.parameters import MODEL, Parameters
 from variations.receipt import SAMPLES
 
@@ -37,25 +37,63 @@ class Recipe:
         variations_per_source: how many.
         seed: of the first variation, the next ones count up from it; derived from the source if None.
         retry_failed: whether variations that failed in earlier runs are tried again.
+        resubmit_after_seconds: variations of which it is not known whether they were accepted are submitted again when
+            the request history has not shown them for so long; None holds them.
     """
 
     parameters: Parameters = field(default_factory=Parameters)
     variations_per_source: int = 1
     seed: int | None = None
     retry_failed: bool = False
+    resubmit_after_seconds: float | None = None
     model: str = MODEL
+
+
+class Before(NamedTuple):
+    """The last attempt at a variation, and where it is written down; `shard` is None in rows that name none."""
+
+    attempt: int
+    run_id: str
+    shard: int | None
+    request_id: str | None
 
 
 @dataclass(slots=True)
 class Known:
-    """What the dataset has: ids (16 bytes each) of what is there, of what is unknown and held, and of what failed, with
-    their attempts; and of requests for several images, which of these were kept.
+    """What the dataset has, by the 16 bytes of a variation's id.
+
+    Attributes:
+        done: there, as far as a request for several images is there at all.
+        unknown: perhaps paid for, and nothing of it there.
+        held: the unknown ones, and those of which only some images are unknown.
+        failed: the last attempt failed.
+        outputs: of requests for several images, which of these were kept.
     """
 
     done: set[bytes] = field(default_factory=set)
-    unknown: set[bytes] = field(default_factory=set)
-    failed: dict[bytes, int] = field(default_factory=dict)
+    unknown: dict[bytes, Before] = field(default_factory=dict)
+    held: dict[bytes, Before] = field(default_factory=dict)
+    failed: dict[bytes, Before] = field(default_factory=dict)
     outputs: dict[bytes, dict[int, bool]] = field(default_factory=dict)
+
+    def note(self, status: str, key: bytes, before: Before) -> None:
+        """Take in an image that is unknown or failed; those that were kept are in `done` by then."""
+        last_held = self.held.get(key)
+        if status == "unknown":
+            self.held[key] = before
+        elif last_held is not None and last_held.attempt < before.attempt:
+            del self.held[key]
+        if key in self.done:
+            return
+        last = self.unknown.get(key) or self.failed.get(key)
+        if last is not None and last.attempt > before.attempt:
+            return
+        if status == "unknown":
+            self.unknown[key] = before
+            self.failed.pop(key, None)
+        elif key not in self.unknown or self.unknown[key].attempt < before.attempt:
+            self.unknown.pop(key, None)
+            self.failed[key] = before
 
     def is_partial(self, key: bytes) -> bool:
         """Return whether some images of a variation are there and others are not."""
@@ -75,6 +113,7 @@ class Counts:
         partly: of the done ones that lack some of their images; they are left alone, since the others were paid for.
         failed_before: of them failed in an earlier run, and left alone.
         unknown_before: of them unknown since an earlier run: perhaps paid for, and held.
+        resubmitted: of the new ones that are unknown since an earlier run, and were not found for long enough.
         new: of them to be made.
         images: that the new ones come to, one for each output.
         uploads: new sources that are local files.
@@ -88,6 +127,7 @@ class Counts:
     partly: int = 0
     failed_before: int = 0
     unknown_before: int = 0
+    resubmitted: int = 0
     new: int = 0
     images: int = 0
     uploads: int = 0
@@ -163,10 +203,14 @@ class _Row(NamedTuple):
 
     variation_id: str
     number: int
-    attempt: int
     seed: int
     parameters: str
     source: Source
+    before: Before | None
+
+    @property
+    def attempt(self) -> int:
+        return self.before.attempt + 1 if self.before else 1
 
 
 class Spool:
@@ -212,6 +256,7 @@ class Planner:
         known: what the dataset has.
         labels: names and types of the labels.
         spool: where it is written; None to count only.
+        resubmit: of the unknown variations those that are to be submitted again.
         check: called now and then; what it raises ends the reading.
 
     Attributes:
@@ -227,8 +272,10 @@ class Planner:
         known: Known,
         labels: pa.Schema,
         spool: Spool | None,
+        resubmit: Collection[bytes] = (),
         check: Callable[[], None] = lambda: None,
     ) -> None:
+        self._resubmit = resubmit
         self._recipe = recipe
         self._known = known
         self._labels = labels
@@ -280,18 +327,25 @@ class Planner:
             self._planned.add(key)
             is_duplicate = False
             counts.variations += 1
-            attempts = self._known.failed.get(key)
+            before = None
             if key in self._known.done:
                 counts.done += 1
                 counts.partly += self._known.is_partial(key)
-            elif key in self._known.unknown:
-                counts.unknown_before += 1
-            elif attempts is not None and not self._recipe.retry_failed:
-                counts.failed_before += 1
-            else:
-                counts.new += 1
-                counts.images += shared.parameters.num_outputs
-                wanted.append(_Row(name, number, 1 if attempts is None else attempts + 1, seed, shared.text, source))
+                continue
+            if key in self._known.unknown:
+                if key not in self._resubmit:
+                    counts.unknown_before += 1
+                    continue
+                counts.resubmitted += 1
+                before = self._known.unknown[key]
+            elif key in self._known.failed:
+                if not self._recipe.retry_failed:
+                    counts.failed_before += 1
+                    continue
+                before = self._known.failed[key]
+            counts.new += 1
+            counts.images += shared.parameters.num_outputs
+            wanted.append(_Row(name, number, seed, shared.text, source, before))
         counts.duplicates += is_duplicate
         if wanted:
             counts.uploads += not source.uri.startswith(("http://", "https://", "s3://"))
@@ -313,6 +367,9 @@ def plan_schema(labels: pa.Schema) -> pa.Schema:
         pa.field("source_uri", pa.string(), nullable=False),
         pa.field("version", pa.string()),
         pa.field("has_id", pa.bool_(), nullable=False),
+        pa.field("before_run", pa.string()),
+        pa.field("before_shard", pa.int32()),
+        pa.field("before_request", pa.string()),
     ]
     if len(labels):
         fields.append(pa.field("labels", pa.struct(list(labels))))
@@ -332,6 +389,9 @@ def _batch(rows: list[_Row], labels: pa.Schema) -> pa.RecordBatch:
         "source_uri": [row.source.public_uri for row in rows],
         "version": [row.source.version for row in rows],
         "has_id": [row.source.has_id for row in rows],
+        "before_run": [row.before.run_id if row.before else None for row in rows],
+        "before_shard": [row.before.shard if row.before else None for row in rows],
+        "before_request": [row.before.request_id if row.before else None for row in rows],
     }
     if len(labels):
         columns["labels"] = [row.source.labels for row in rows]
@@ -384,6 +444,11 @@ def variations_of(shard: pa.Table, *, signed: dict[str, str]) -> Iterator[Variat
             number=row["number"],
             parameters=_parameters_of_json(row["parameters"]).model_copy(update={"seed": row["seed"]}),
             attempt=row["attempt"],
+            before=(
+                Attempt(row["before_run"], row["before_shard"], row["before_request"])
+                if row["before_shard"] is not None
+                else None
+            ),
         )
 
 

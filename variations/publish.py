@@ -1,13 +1,12 @@
 """Rebuild `metadata.parquet` from what runs have written; it is derived, and never the truth.
 
-A run is published once its receipt is there. The parts of those that are not yet, this run's and any that was
-killed, are merged into the metadata; without a metadata file, the parts of all. The file is replaced only if it is
-still the one that was read, so that an older view cannot overwrite a newer one.
+The parts of the runs that have something new to say are merged into it; without a metadata file, the parts of all. The
+file is replaced only if it is still the one that was read, so that an older view cannot overwrite a newer one.
 """
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,31 +17,29 @@ import pyarrow.parquet as pq
 
 from variations.dataset import METADATA_KEY, ROW_GROUP_ROWS, SCHEMA, conformed, metadata_writer, unified
 from variations.errors import ObjectNotFound, PreconditionFailed, StorageError
-from variations.plan import Known
+from variations.layout import RUNS_PREFIX, parts_prefix
+from variations.plan import Before, Known
 from variations.storage import Storage
 
-RUNS_PREFIX: Final = "_runs/"
-RECEIPT_NAME: Final = "receipt.json"
 ATTEMPTS: Final = 10
 _PARQUET: Final = "application/vnd.apache.parquet"
 
 
-def part_key(run_id: str, part: str) -> str:
-    """Return the key of a part of a run's metadata."""
-    return f"{RUNS_PREFIX}{run_id}/metadata/part-{part}.parquet"
+async def part_keys(storage: Storage, run_id: str) -> list[str]:
+    """Return the keys of a run's rows: of each shard the newest, and of the sources that it refused."""
+    newest: dict[str, str] = {}
+    async for entry in storage.list(f"{parts_prefix(run_id)}part-"):
+        shard = entry.key.removeprefix(f"{parts_prefix(run_id)}part-").partition("-")[0]
+        # In key order, and the number of a part is of a fixed width: the last one is the newest.
+        newest[shard] = entry.key
+    return sorted(newest.values())
 
 
-async def part_keys(storage: Storage, *, all_runs: bool) -> list[str]:
-    """Return the keys of the parts that are not in the metadata yet, or of all, older runs first."""
-    parts: list[str] = []
-    published: set[str] = set()
-    async for entry in storage.list(RUNS_PREFIX):
-        run_id, _, rest = entry.key.removeprefix(RUNS_PREFIX).partition("/")
-        if rest == RECEIPT_NAME:
-            published.add(run_id)
-        elif rest.startswith("metadata/part-"):
-            parts.append(entry.key)
-    return [key for key in parts if all_runs or key.split("/")[1] not in published]
+async def _parts_of(storage: Storage, runs: Iterable[str] | None) -> list[str]:
+    """Return the keys of the rows of runs, older runs first; of all if None."""
+    if runs is None:
+        runs = [name async for name in storage.folders(RUNS_PREFIX)]
+    return [key for run_id in sorted(runs) for key in await part_keys(storage, run_id)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +83,15 @@ class _File:
             ) from error
 
 
-async def read_known(storage: Storage) -> Known:
-    """Read what the dataset has: from its metadata, and from the parts that are not in it yet.
+async def read_known(storage: Storage, *, runs: Iterable[str] = ()) -> Known:
+    """Read what the dataset has: from its metadata, and from the rows of `runs` that are not in it yet.
 
     Raises:
         StorageError: the store says no, or a file there is damaged or another program's.
     """
     known = Known()
     has_metadata = await storage.exists(METADATA_KEY)
-    keys = await part_keys(storage, all_runs=not has_metadata)
+    keys = await _parts_of(storage, runs if has_metadata else None)
     with tempfile.TemporaryDirectory() as folder:
         for key in [METADATA_KEY, *keys] if has_metadata else keys:
             file = _File(storage.uri_of(key), Path(folder, "known.parquet"), -1 if key == METADATA_KEY else 0)
@@ -110,32 +107,33 @@ def _add_known(file: _File, known: Known) -> None:
 
 
 def _note_known(file: _File, known: Known) -> None:
-    columns = ["variation_id", "status", "attempt", "output_index", "num_outputs"]
-    for batch in file.batches(columns):
+    for batch in file.batches(["variation_id", "status", "output_index", "num_outputs"]):
         data = batch.to_pydict()
-        for variation_id, status, attempt, index, of in zip(*(data[name] for name in columns), strict=True):
+        rows = zip(data["variation_id"], data["status"], data["output_index"], data["num_outputs"], strict=True)
+        for variation_id, status, index, of in rows:
             key = bytes.fromhex(variation_id)
             if of is not None and of > 1:
                 outputs = known.outputs.setdefault(key, {})
                 outputs[index] = outputs.get(index, False) or status == "kept"
             if status == "kept":
                 known.done.add(key)
-                known.unknown.discard(key)
-                known.failed.pop(key, None)
-            elif status == "unknown" and key not in known.done:
-                known.unknown.add(key)
-                known.failed.pop(key, None)
-            elif status == "failed" and key not in known.done and key not in known.unknown:
-                known.failed[key] = max(attempt, known.failed.get(key, 0))
+                if of == 1:
+                    known.held.pop(key, None)
+    columns = ["variation_id", "status", "attempt", "run_id", "shard", "request_id"]
+    columns = [name for name in columns if name in pq.read_schema(file.path).names]
+    open_rows = pq.read_table(file.path, columns=columns, filters=[("status", "in", ["unknown", "failed"])])
+    for row in open_rows.to_pylist():
+        before = Before(row["attempt"], row["run_id"], row.get("shard"), row["request_id"])
+        known.note(row["status"], bytes.fromhex(row["variation_id"]), before)
 
 
 _SOURCE: Final = ("source_id", "source_uri")
 _KEY: Final = ("variation_id", "output_index")
 _LOOKED_AT: Final = (*_KEY, "status", "attempt", "run_id", *_SOURCE)
 _REQUIRED: Final = (*(field.name for field in SCHEMA if not field.nullable), *_SOURCE)
-# Whether it is kept, the attempt, whether it is unknown, the run: the greatest is the row that stands. An image that is
-# there and paid for is never given up for a failure; and the parts of a killed run, which never has a receipt, come
-# again with every merge and must not undo what later runs said.
+# Whether it is kept, the attempt, whether it is known what became of it, the run: the greatest is the row that stands.
+# An image that is there and paid for is never given up for a failure, nor what is known for what once was not; and a
+# run whose rows are merged late must not undo what later ones said.
 _Standing = tuple[bool, int, bool, str]
 
 
@@ -207,24 +205,25 @@ def _keys(data: dict[str, list[Any]]) -> Iterator[bytes]:
 
 def _standings(data: dict[str, list[Any]]) -> Iterator[_Standing]:
     rows = zip(data["status"], data["attempt"], data["run_id"], strict=True)
-    return ((status == "kept", attempt, status == "unknown", run_id) for status, attempt, run_id in rows)
+    return ((status == "kept", attempt, status != "unknown", run_id) for status, attempt, run_id in rows)
 
 
 def _source_names(data: dict[str, list[Any]]) -> Iterator[str | None]:
     return (source_id or uri for source_id, uri in zip(data["source_id"], data["source_uri"], strict=True))
 
 
-async def publish(storage: Storage) -> int:
-    """Merge what is not in the metadata yet, and return how many rows it has then.
+async def publish(storage: Storage, runs: Iterable[str]) -> int:
+    """Merge the rows of runs into the metadata, and return how many rows it has then.
 
     Raises:
         PreconditionFailed: others replaced it every time, `ATTEMPTS` times.
         StorageError: the store says no, or a file there is damaged or another program's; nothing is replaced then.
     """
+    runs = list(runs)
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(ATTEMPTS):
             try:
-                rows = await _publish_once(storage, Path(folder))
+                rows = await _publish_once(storage, Path(folder), runs)
             except PreconditionFailed:
                 continue
             if rows is not None:
@@ -232,7 +231,7 @@ async def publish(storage: Storage) -> int:
     raise PreconditionFailed(f"{storage.uri_of(METADATA_KEY)} was replaced by others {ATTEMPTS} times; run it again")
 
 
-async def _publish_once(storage: Storage, folder: Path) -> int | None:
+async def _publish_once(storage: Storage, folder: Path, runs: list[str]) -> int | None:
     """Merge and replace; None or PreconditionFailed say that somebody else was first."""
     before = await storage.head(METADATA_KEY)
     metadata = None
@@ -243,7 +242,7 @@ async def _publish_once(storage: Storage, folder: Path) -> int | None:
         except ObjectNotFound:
             return None
     parts = []
-    for number, key in enumerate(await part_keys(storage, all_runs=before is None)):
+    for number, key in enumerate(await _parts_of(storage, runs if before is not None else None)):
         parts.append(_File(storage.uri_of(key), folder / f"part-{number}.parquet", number))
         await storage.get_to_file(key, parts[-1].path)
     merged = folder / "merged.parquet"

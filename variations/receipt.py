@@ -1,9 +1,10 @@
 """What a run is going to do, and what it did: the plan and the receipt, for people and for machines."""
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -27,24 +28,32 @@ class Plan:
     run_id: str
     source: str
     destination: str
-    sources: int
-    rejected: int
-    duplicates: int
-    variations: int
-    already_done: int
-    failed_before: int
-    unknown_before: int
-    new: int
-    images: int
-    shards: int
-    shard_size: int
-    cost_usd: float
-    seconds: float
-    requests_per_minute: float
-    requests_counted: str
-    max_in_flight: int
+    sources: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    variations: int = 0
+    already_done: int = 0
+    failed_before: int = 0
+    unknown_before: int = 0
+    new: int = 0
+    images: int = 0
+    shards: int = 0
+    shard_size: int = 0
+    cost_usd: float = 0.0
+    seconds: float = 0.0
+    requests_per_minute: float = 0.0
+    requests_counted: str = ""
+    max_in_flight: int = 0
     rejected_rows: tuple[str, ...] = ()
     partly_there: int = 0
+    resubmitted: int = 0
+    max_cost_usd: float = 0.0
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> "Plan":
+        """Return a plan from what was written of it; whatever else stands there is left out."""
+        known = {one.name: values[one.name] for one in fields(cls) if one.name in values}
+        return cls(**{**known, "rejected_rows": tuple(known.get("rejected_rows", ()))})
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
@@ -63,23 +72,64 @@ class Plan:
             ("already there", f"{self.already_done:,}"),
         ]
         lines += _held(self.failed_before, self.unknown_before, self.partly_there)
+        lines += _resubmitted(self.resubmitted)
         return [
             *lines,
             ("new", f"{self.new:,} in {self.shards:,} shard{'s' * (self.shards != 1)}"),
             ("images to pay for", f"{self.images:,}"),
-            ("cost", f"about {self.cost_usd:,.2f} USD"),
+            ("cost", f"about {self.cost_usd:,.2f} USD{self._budget()}"),
             ("time", f"about {duration(self.seconds)} at {limit}, {self.max_in_flight} in flight"),
             *_rejected(self.rejected_rows, self.rejected),
         ]
+
+    def _budget(self) -> str:
+        if not self.max_cost_usd:
+            return ""
+        refused = ": a run refuses" if self.cost_usd > self.max_cost_usd else ""
+        return f", of {self.max_cost_usd:,.2f} at most{refused}"
 
     def markdown(self) -> str:
         """Return a table for a Prefect artifact."""
         return markdown_table("Plan", self.lines())
 
 
+@dataclass(frozen=True, slots=True)
+class UnknownItem:
+    """A variation that is or may be paid for, and of which it is not known what became.
+
+    `since` is when it was submitted, by the store's clock where that is known; `code` says how it came to be unknown.
+    """
+
+    variation_id: str
+    run_id: str
+    source_uri: str | None = None
+    request_id: str | None = None
+    since: str | None = None
+    code: str | None = None
+
+    def advice(self) -> str:
+        """Say what would settle it."""
+        if self.request_id is None:
+            return (
+                "it is not known whether it was accepted: each run, and `variations recover`, looks for it in the "
+                "request history; with the setting unknown=resubmit it is submitted again when it is not found there"
+            )
+        return (
+            f"accepted as request {self.request_id}: the next run, or `variations recover`, fetches it; within the "
+            "hour from the API, and for about 7 days by the history"
+        )
+
+
 @dataclass(slots=True)
 class Tally:
-    """What shards have come to so far; images, not requests."""
+    """What shards have come to so far; images, but for `accepted` and `accepted_twice`.
+
+    Attributes:
+        variations: of which anything is known.
+        accepted: submits that were accepted.
+        accepted_twice: variations with more than one of them: there must be none.
+        unknowns: what is unknown, one entry a variation.
+    """
 
     kept: int = 0
     failed: int = 0
@@ -90,13 +140,18 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     error_samples: dict[str, str] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
+    variations: int = 0
+    accepted: int = 0
+    accepted_twice: int = 0
+    unknowns: dict[str, UnknownItem] = field(default_factory=dict)
 
-    def add(self, outcomes: Iterable[Outcome]) -> None:
+    def add(self, outcomes: Iterable[Outcome], *, run_id: str = "") -> None:
         """Count outcomes."""
         for outcome in outcomes:
             if outcome.status == "unknown":
                 self.unknown += 1
                 self.cost_at_risk_usd += outcome.cost_usd
+                self._name(outcome, run_id)
             else:
                 self.kept += outcome.status == "kept"
                 self.failed += outcome.status == "failed"
@@ -107,6 +162,69 @@ class Tally:
                 self.error_samples.setdefault(outcome.error_code, outcome.error or "")
             if outcome.image:
                 self.notes.update(note.split(":")[0] for note in outcome.image.notes)
+
+    def _name(self, outcome: Outcome, run_id: str) -> None:
+        variation = outcome.variation
+        since = outcome.submitted_at.isoformat(timespec="seconds") if outcome.submitted_at else None
+        self.unknowns[variation.variation_id] = UnknownItem(
+            variation.variation_id, run_id, variation.source.public_uri, outcome.request_id, since, outcome.error_code
+        )
+
+    def merge(self, other: "Tally") -> None:
+        """Count what another tally counts, too."""
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.errors += other.errors
+        self.notes += other.notes
+        self.error_samples = {**other.error_samples, **self.error_samples}
+        self.unknowns.update(other.unknowns)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        unknowns = {name: asdict(item) for name, item in self.unknowns.items()}
+        return {**values, "errors": dict(self.errors), "notes": dict(self.notes), "unknowns": unknowns}
+
+    @classmethod
+    def of_dict(cls, values: Mapping[str, Any]) -> "Tally":
+        """Return it from JSON values."""
+        counters = {name: Counter(values.get(name, {})) for name in ("errors", "notes")}
+        unknowns = {name: UnknownItem(**item) for name, item in values.get("unknowns", {}).items()}
+        return cls(**{**values, **counters, "unknowns": unknowns})
+
+
+_SUMS: Final = (
+    *("kept", "failed", "unknown", "paid", "cost_usd", "cost_at_risk_usd"),
+    *("variations", "accepted", "accepted_twice"),
+)
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What was found out about requests of earlier runs, before anything new was submitted.
+
+    Attributes:
+        closed_run: the run that had ended without a word, if there was one.
+        looked_for: variations that were open.
+        kept, failed: images of them that were fetched, and of which it is known now that there will be none.
+        cost_usd: what the API charged for these; it was at risk before.
+        still_unknown: variations that are open still.
+    """
+
+    closed_run: str | None = None
+    looked_for: int = 0
+    kept: int = 0
+    failed: int = 0
+    cost_usd: float = 0.0
+    still_unknown: int = 0
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return names and values for people; none if there was nothing to do."""
+        lines = [("closed", f"the run {self.closed_run}, which had ended without a word")] if self.closed_run else []
+        if self.looked_for:
+            found = [f"{self.kept:,} images kept", f"{self.failed:,} failed", f"{self.cost_usd:.3f} USD"]
+            lines.append(("recovered", f"{', '.join(found)}; {self.looked_for:,} were open"))
+        return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,29 +266,109 @@ class Receipt:
     stopped_because: str | None
     dataset_rows: int | None
     partly_there: int = 0
+    resubmitted: int = 0
+    accepted: int = 0
+    accepted_twice: int = 0
+    unknowns: tuple[dict[str, Any], ...] = ()
+    recovery: dict[str, Any] = field(default_factory=dict)
+    max_cost_usd: float = 0.0
+    price_usd: float | None = None
+    set_price_usd: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        tally: Tally,
+        *,
+        started_at: str = "",
+        seconds: float = 0.0,
+        requests: Mapping[str, int] | None = None,
+        held: Iterable[UnknownItem] = (),
+        recovery: Recovery | None = None,
+        stopped_by: str | None = None,
+        stopped_because: str | None = None,
+        dataset_rows: int | None = None,
+        max_cost_usd: float = 0.0,
+        price_usd: float | None = None,
+        set_price_usd: float | None = None,
+    ) -> "Receipt":
+        """Put a receipt together from what was planned and what the journals came to; `held` is of earlier runs."""
+        unknowns = {item.variation_id: item for item in held} | tally.unknowns
+        calls = dict(requests or {})
+        return cls(
+            run_id=plan.run_id,
+            source=plan.source,
+            destination=plan.destination,
+            started_at=started_at,
+            seconds=round(seconds, 1),
+            sources=plan.sources,
+            rejected=plan.rejected,
+            duplicates=plan.duplicates,
+            already_done=plan.already_done,
+            failed_before=plan.failed_before,
+            unknown_before=plan.unknown_before,
+            partly_there=plan.partly_there,
+            resubmitted=plan.resubmitted,
+            wanted=plan.images,
+            paid=tally.paid,
+            kept=tally.kept,
+            failed=tally.failed,
+            unknown=tally.unknown,
+            left=plan.new - tally.variations,
+            cost_usd=round(tally.cost_usd, 6),
+            cost_at_risk_usd=round(tally.cost_at_risk_usd, 6),
+            accepted=tally.accepted,
+            accepted_twice=tally.accepted_twice,
+            unknowns=tuple({**asdict(item), "settle": item.advice()} for item in unknowns.values()),
+            recovery=asdict(recovery) if recovery else {},
+            requests=calls,
+            requests_per_image=round(sum(calls.values()) / tally.kept, 2) if tally.kept and calls else None,
+            errors=dict(tally.errors.most_common()),
+            error_samples=tally.error_samples,
+            notes=dict(tally.notes.most_common()),
+            rejected_rows=plan.rejected_rows,
+            stopped_by=stopped_by,
+            stopped_because=stopped_because,
+            dataset_rows=dataset_rows,
+            max_cost_usd=max_cost_usd,
+            price_usd=price_usd,
+            set_price_usd=set_price_usd,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return asdict(self)
 
+    def to_bytes(self) -> bytes:
+        """Return it as JSON."""
+        return json_bytes(self.as_dict())
+
     @property
     def all_kept(self) -> bool:
         """Whether every image that was wanted is there, those of earlier runs too."""
         now = self.failed + self.unknown + self.rejected + self.left
-        before = self.failed_before + self.unknown_before + self.partly_there
+        before = self.failed_before + self.unknown_before + self.partly_there + len(self.unknowns)
         return not (now or before or self.stopped_by)
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
         per_image = f"{self.requests_per_image:.1f}" if self.requests_per_image is not None else "–"
         calls = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.requests.items()))
-        lines = [
+        recovery = Recovery(**self.recovery) if self.recovery else Recovery()
+        lines = recovery.lines()
+        if not self.source:
+            lines = lines or [("recovered", "nothing was open")]
+            lines.append(("still unknown", f"{recovery.still_unknown:,}"))
+            return [*lines, ("time", duration(self.seconds)), ("destination", self.destination), *self._unknown_lines()]
+        lines += [
             ("paid", f"{self.paid:,} image{'s' * (self.paid != 1)}"),
             ("kept", f"{self.kept:,}"),
             ("failed", f"{self.failed:,}"),
         ]
         if self.unknown:
             lines.append(("unknown", f"{self.unknown:,} (may be paid for: {self.cost_at_risk_usd:.3f} USD at risk)"))
+        lines.append(("submitted twice", f"{self.accepted_twice:,} of {self.accepted:,} accepted, by the journal"))
         if self.rejected:
             lines.append(("rejected rows", f"{self.rejected:,}"))
         if self.left:
@@ -180,8 +378,10 @@ class Receipt:
         if self.duplicates:
             lines.append(("duplicates", f"{self.duplicates:,}, made once"))
         lines += _held(self.failed_before, self.unknown_before, self.partly_there)
+        lines += _resubmitted(self.resubmitted)
         lines += [
-            ("cost", f"{self.cost_usd:.3f} USD"),
+            ("cost", f"{self.cost_usd:.3f} USD" + (f" of {self.max_cost_usd:g}" if self.max_cost_usd else "")),
+            *self._price(),
             ("time", duration(self.seconds)),
             ("requests per image", f"{per_image} ({calls})" if calls else per_image),
             ("dataset", f"{self.dataset_rows:,} rows" if self.dataset_rows is not None else "not published"),
@@ -190,8 +390,24 @@ class Receipt:
         lines += [(f"{note}, {count:,}×", "kept, see the column notes") for note, count in self.notes.items()]
         lines += [(f"{code}, {count:,}×", self.error_samples[code]) for code, count in self.errors.items()]
         lines += _rejected(self.rejected_rows, self.rejected)
+        lines += self._unknown_lines()
         if self.stopped_because:
             lines.append(("stopped", self.stopped_because))
+        return lines
+
+    def _price(self) -> list[tuple[str, str]]:
+        if not self.paid or self.price_usd is None or self.set_price_usd in {None, self.price_usd}:
+            return []
+        text = f"{self.price_usd:g} USD an image, as the API charges; the setting price_usd says {self.set_price_usd:g}"
+        return [("price", text)]
+
+    def _unknown_lines(self) -> list[tuple[str, str]]:
+        lines = []
+        for item in self.unknowns[:SAMPLES]:
+            name = item["source_uri"] or item["run_id"]
+            lines.append(("unknown", f"{item['variation_id']} of {name}: {item['settle']}"))
+        if len(self.unknowns) > SAMPLES:
+            lines.append(("unknown", f"… and {len(self.unknowns) - SAMPLES:,} more, in the receipt's file"))
         return lines
 
     def markdown(self) -> str:
@@ -233,6 +449,11 @@ def _held(failed: int, unknown: int, partly: int) -> list[tuple[str, str]]:
     return lines
 
 
+def _resubmitted(count: int) -> list[tuple[str, str]]:
+    text = f"{count:,} not found in the request history for long enough: they may be paid for a second time"
+    return [("submitted again", text)] if count else []
+
+
 def _rejected(first: tuple[str, ...], count: int) -> list[tuple[str, str]]:
     more = [("rejected", f"… and {count - len(first):,} more")] if count > len(first) else []
     return [*(("rejected", row) for row in first), *more]
@@ -241,6 +462,11 @@ def _rejected(first: tuple[str, ...], count: int) -> list[tuple[str, str]]:
 def _cell(value: str) -> str:
     text = _MARKUP.sub(r"\\\g<0>", " ".join(value.splitlines()))
     return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def json_bytes(value: object) -> bytes:
+    """Return JSON in UTF-8; half a surrogate pair, which UTF-8 cannot spell, comes out as JSON's own escape of it."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
 
 
 def started(moment: datetime) -> str:

@@ -1,39 +1,43 @@
-"""A run over a dataset, step by step: check, plan, make each shard, publish. Whoever schedules it calls the steps."""
+"""A run over a dataset, step by step: check, recover, plan, make each shard, publish. Its scheduler calls them."""
 
 import asyncio
-import json
 import logging
-import secrets
+import random as random_module
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from variations.api.client import Client, Endpoint
 from variations.api.http import default_http_client
-from variations.dataset import check_labels, new_run_id, outcomes_table, parquet_bytes
-from variations.engine.clock import Clock, SystemClock
+from variations.clock import Clock, SystemClock
+from variations.dataset import check_labels, new_run_id, parquet_bytes
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
-from variations.errors import BadInput, RunError, StorageError
+from variations.errors import BadInput, BudgetReached, InsufficientCredits, Replaced, RunError, StorageError
+from variations.layout import part_key, plan_key, plan_shard_key, receipt_key
+from variations.ledger.journal import Journal
+from variations.ledger.lock import LEASE_SECONDS, DatasetLock
+from variations.ledger.probe import check_conditional_writes
+from variations.ledger.writer import Writer
 from variations.manifest import fetch_manifest
-from variations.models import Outcome
-from variations.plan import Planner, Recipe, Spool, cut, label_schema_of, variations_of
-from variations.publish import RECEIPT_NAME, RUNS_PREFIX, part_key, publish, read_known
-from variations.receipt import Plan, Receipt, RunStopped, Tally, started
+from variations.plan import Known, Planner, Recipe, Spool, cut, variations_of
+from variations.publish import publish, read_known
+from variations.receipt import Plan, Receipt, Recovery, RunStopped, Tally, UnknownItem, json_bytes, started
+from variations.recovery import Settler, close_run, peek
+from variations.shards import Shard, finish_shard, outcomes_of, read_shard, tally_of
 from variations.storage import Storage, open_storage
 from variations.uris import public_uri, shown_uri
 
 # A connection for each request in flight, and some for what is being fetched.
 _SPARE_CONNECTIONS: Final = 16
-# So much of a shard's rows is lost at most where the process is killed.
-WRITE_ROWS_SECONDS: Final = 60.0
+# No money: it only keeps sums of floats from refusing what is just enough.
+CENT_PARTS: Final = 1e-6
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +46,15 @@ logger = logging.getLogger(__name__)
 class Job:
     """What a run is to do: the manifest it reads, the dataset it grows, and what it makes of each source.
 
-    `uri_column` and `id_column` name columns of the manifest where their names do not tell.
+    Without a source it makes nothing new, and only looks after what earlier runs left open. `uri_column` and
+    `id_column` name columns of the manifest where their names do not tell.
 
     Raises:
         BadInput: a URI carries a signature or credentials, which would show in plans, receipts and logs; or the dataset
             would lie among its own sources, and its images be taken for them.
     """
 
-    source: str
+    source: str | None
     destination: str
     recipe: Recipe = field(default_factory=Recipe)
     uri_column: str | None = None
@@ -58,12 +63,15 @@ class Job:
     def __post_init__(self) -> None:
         """Refuse what would do harm."""
         for name, uri in (("source", self.source), ("destination", self.destination)):
-            if _has_secret(uri):
+            if uri is not None and _has_secret(uri):
                 raise BadInput(
                     f"the {name} carries a signature or credentials ({shown_uri(uri)}): name the place alone, "
                     "credentials are boto3's to find"
                 )
-        source, destination = (open_storage(uri).uri for uri in (self.source, self.destination))
+        destination = open_storage(self.destination).uri
+        if self.source is None:
+            return
+        source = open_storage(self.source).uri
         if f"{destination}/".startswith(f"{source}/"):
             raise BadInput(
                 f"the destination {self.destination} lies within the source {self.source}: the next run would take the "
@@ -72,18 +80,18 @@ class Job:
 
 
 @dataclass(slots=True)
-class _ShardRows:
-    """The rows of a shard: where they are written, what they are made of, and how many were written last.
+class _Begun:
+    """A shard that was begun; it has a tally once its rows are written."""
 
-    They are written to two keys by turns: a write that is broken off may land later than the one after it, and must not
-    land on it. What stands in both is the same row.
-    """
+    journal: Journal
+    shard: Shard | None = None
+    tally: Tally | None = None
 
-    keys: tuple[str, str]
-    outcomes: list[Outcome]
-    labels: pa.Schema
-    written: int = 0
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def told(self, *, price_usd: float) -> Tally:
+        """Return what it came to, or what its journal tells so far."""
+        if self.tally is not None or self.shard is None:
+            return self.tally or Tally()
+        return tally_of(self.journal, outcomes_of(self.journal, self.shard, price_usd=price_usd))
 
 
 class Run:
@@ -93,24 +101,45 @@ class Run:
         job: what to do.
         storage: the destination.
         engine: does it.
+        limits: how hard to go.
         clock: time.
+        lock: the right to work on the destination.
+        writer: this process.
     """
 
-    def __init__(self, job: Job, *, storage: Storage, engine: Engine, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self,
+        job: Job,
+        *,
+        storage: Storage,
+        engine: Engine,
+        limits: Limits,
+        clock: Clock,
+        writer: Writer,
+        lock: DatasetLock,
+    ) -> None:
         self.job = job
         self.engine = engine
         self._storage = storage
         self._limits = limits
         self._clock = clock
+        self._writer = writer
+        self._lock = lock
         self._started = clock.now()
         self._started_at = clock.monotonic()
         self._signed: dict[str, str] = {}
-        self._tally = Tally()
-        self._unwritten: dict[str, bytes] = {}
-        self._begun: set[int] = set()
-        self._made = 0
+        self._balance_usd: float | None = None
+        self._known: Known | None = None
+        self._recovery = Recovery()
+        self._held: list[UnknownItem] = []
+        self._resubmit: set[bytes] = set()
         self._plan: Plan | None = None
-        self.run_id = new_run_id(self._started, random=secrets.token_hex(3))
+        self._begun: dict[int, _Begun] = {}
+        self._rows: int | None = None
+        # Whether there is nothing that the next run would have to do for the run that is open.
+        self._is_finished = True
+        # Known once the store was asked for the time: runs are told apart, and ordered, by their ids.
+        self.run_id = ""
 
     async def check(self) -> float | None:
         """Check what can be checked before anything is paid: the key. Returns the balance in USD if the API tells it.
@@ -119,36 +148,88 @@ class Run:
             Unauthorized, Forbidden: the key is refused.
             Unreachable: there is no API at the given address.
         """
-        return await self.engine.check_key()
+        self._balance_usd = await self.engine.check_key()
+        return self._balance_usd
+
+    async def recover(self, *, wait: bool = False) -> Recovery:
+        """Take the dataset in hand, close what an earlier run left open, and look for what it paid for.
+
+        Submits nothing. From here on no other run works on the dataset, until this one is closed.
+
+        Args:
+            wait: whether to wait while another run works on it.
+
+        Raises:
+            StoreUnsafe: the store cannot keep two runs apart.
+            DatasetBusy: another run works on it, and `wait` was not asked for.
+            StorageError: the store says no.
+        """
+        self.engine.progress.step = "looking after earlier runs"
+        await check_conditional_writes(self._storage)
+        self.run_id = new_run_id(await self._storage.now(), random=self._writer.token[:6])
+        unfinished = await self._lock.acquire(self.run_id, wait=wait, check=self._check_stopped)
+        touched: set[str] = set()
+        if unfinished is not None:
+            self._is_finished = False
+            await close_run(self._storage, unfinished, writer=self._writer.token, price_usd=self._limits.price_usd)
+            touched.add(unfinished)
+        known = await read_known(self._storage, runs=touched)
+        settler = Settler(self._storage, engine=self.engine, writer=self._writer.token, limits=self._limits)
+        self._recovery = await settler.settle(known)
+        self._recovery.closed_run = unfinished
+        touched |= settler.touched
+        if touched:
+            self._rows = await publish(self._storage, touched)
+            known = await read_known(self._storage)
+        self._known = known
+        self._held = [
+            UnknownItem(key.hex(), before.run_id, request_id=before.request_id) for key, before in known.held.items()
+        ]
+        if self.job.recipe.resubmit_after_seconds is not None:
+            wanted = self.job.recipe.resubmit_after_seconds
+            self._resubmit = {key for key, seconds in settler.not_found.items() if seconds >= wanted}
+        self._check_stopped()
+        await self._lock.begin(self.run_id)
+        self._is_finished = True
+        return self._recovery
 
     async def plan(self) -> Plan:
         """Read the manifest, leave out what the dataset has, and write the rest to the destination, shard by shard.
 
         Raises:
             ManifestError: the manifest is missing, empty or unusable.
+            BudgetReached, InsufficientCredits: it would cost more than it may, or than there is; nothing is paid.
             StorageError: the destination cannot be written.
         """
+        if self._known is None or self.job.source is None:
+            raise RuntimeError("a run recovers what earlier ones left open before it plans, and has a source")
+        self.engine.progress.step = "planning"
         with tempfile.TemporaryDirectory() as folder:
             spool = Spool(Path(folder), source=self.job.source, run_id=self.run_id, model=self.job.recipe.model)
             planner, plan = await _read_manifest(
                 self.job,
-                storage=self._storage,
+                known=self._known,
                 limits=self._limits,
                 run_id=self.run_id,
                 spool=spool,
+                resubmit=self._resubmit,
                 check=self._check_stopped,
             )
-            prefix = f"{RUNS_PREFIX}{self.run_id}/plan/"
+            self._check_money(plan)
             shards = cut(spool.variations, plan.shard_size)
             number = 0
             while (content := await asyncio.to_thread(_next_shard, shards)) is not None:
-                await self._storage.put(f"{prefix}shard-{number:05d}.parquet", content)
+                await self._storage.put(plan_shard_key(self.run_id, number), content)
                 number += 1
                 self._check_stopped()
             if planner.counts.rejected:
                 await self._storage.put(part_key(self.run_id, "rejected"), spool.rejected)
-        # The last one: a plan that lies there is whole.
-        await self._storage.put(f"{prefix}plan.json", _json({**asdict(plan), "recipe": self._recipe()}))
+        self._is_finished = False
+        # The last one: a plan that lies there is whole. And only once: a run that was closed meanwhile has one already.
+        content = json_bytes({**asdict(plan), "recipe": self._recipe()})
+        key = plan_key(self.run_id)
+        if await self._storage.put_if_absent(key, content) is None and await self._storage.get(key) != content:
+            raise Replaced(f"{self._storage.uri_of(key)}: this run was closed by another one")
         self._signed = planner.signed
         self._plan = plan
         self.engine.progress.total = plan.images
@@ -158,12 +239,24 @@ class Run:
         if self.engine.stopped_by is not None:
             raise self.engine.stopped_by
 
+    def _check_money(self, plan: Plan) -> None:
+        limit, balance = self._limits.max_cost_usd, self._balance_usd
+        cost = f"{plan.images:,} images at {self._limits.price_usd:g} USD are {plan.cost_usd:,.2f} USD"
+        if limit and plan.cost_usd > limit + CENT_PARTS:
+            raise BudgetReached(
+                f"{cost}, more than max_cost_usd {limit:g}; nothing was submitted: allow more, or ask for fewer"
+            )
+        if balance is not None and plan.cost_usd > balance + CENT_PARTS:
+            raise InsufficientCredits(
+                f"{cost}, and the balance is {balance:,.2f} USD; nothing was submitted: top it up, or ask for fewer"
+            )
+
     def _recipe(self) -> dict[str, object]:
         recipe = self.job.recipe
         return {**asdict(recipe), "parameters": recipe.parameters.model_dump(exclude={"seed"})}
 
     async def make(self, shard: int) -> Tally:
-        """Make the variations of one shard and write its rows, those so far every minute.
+        """Make the variations of one shard, and write its rows.
 
         When the engine has been stopped, it makes those that are in flight and leaves the others. A destination that
         cannot be written stops the engine; `publish` tries once more to write the rows.
@@ -173,116 +266,88 @@ class Run:
         """
         if shard in self._begun:
             raise RuntimeError(f"shard {shard} was begun already, and is not made twice")
-        self._begun.add(shard)
-        key = f"{RUNS_PREFIX}{self.run_id}/plan/shard-{shard:05d}.parquet"
-        tally = Tally()
+        journal = self._journal(shard)
+        begun = self._begun[shard] = _Begun(journal)
         try:
-            table = await asyncio.to_thread(_read_table, await self._storage.get(key))
-        except StorageError as error:
+            planned = begun.shard = await read_shard(self._storage, self.run_id, shard, signed=self._signed)
+            await journal.claim()
+            await self.engine.run(variations_of(planned.table, signed=self._signed), journal)
+            await journal.aclose()
+            begun.tally = await self._finish(journal, planned)
+        except (StorageError, Replaced) as error:
             self.engine.stop(error)
-            return tally
-        outcomes: list[Outcome] = []
-        keys = (part_key(self.run_id, f"{shard:05d}"), part_key(self.run_id, f"{shard:05d}-b"))
-        rows = _ShardRows(keys, outcomes, labels=label_schema_of(table))
-        writing = asyncio.create_task(self._write_every_minute(rows))
-        try:
-            await self.engine.run(variations_of(table, signed=self._signed), outcomes)
-        finally:
-            writing.cancel()
-            await asyncio.wait({writing})
-            tally.add(outcomes)
-            self._tally.add(outcomes)
-            self._made += len({outcome.variation.variation_id for outcome in outcomes})
-            # Even where this is being cancelled: what is in these rows was paid for.
-            await self._write(rows)
-        return tally
+        return begun.told(price_usd=self.engine.budget.price_usd)
 
-    async def _write_every_minute(self, rows: _ShardRows) -> None:
-        while True:
-            await self._clock.sleep(WRITE_ROWS_SECONDS)
-            await self._write(rows)
+    def _journal(self, shard: int) -> Journal:
+        return Journal(
+            self._storage, run_id=self.run_id, shard=shard, writer=self._writer.token, sleep=self._clock.sleep
+        )
 
-    async def _write(self, rows: _ShardRows) -> None:
-        """Write the rows of a shard as they are now, over those written before."""
-        async with rows.writing:
-            if len(rows.outcomes) == rows.written:
-                return
-            outcomes = list(rows.outcomes)
-            content = await asyncio.to_thread(
-                lambda: parquet_bytes(
-                    outcomes_table(outcomes, labels=rows.labels, run_id=self.run_id, model=self.job.recipe.model)
-                )
-            )
-            key, rows.keys = rows.keys[0], (rows.keys[1], rows.keys[0])
-            try:
-                await self._storage.put(key, content)
-            except StorageError as error:
-                self._unwritten[key] = content
-                self.engine.stop(error)
+    async def _finish(self, journal: Journal, shard: Shard) -> Tally:
+        return await finish_shard(
+            self._storage, journal, shard, model=self.job.recipe.model, price_usd=self.engine.budget.price_usd
+        )
+
+    async def _finish_what_is_not(self) -> None:
+        """Write the rows of shards that could not be written at their end, from what their journals hold."""
+        for number, begun in self._begun.items():
+            if begun.tally is not None:
+                continue
+            journal = self._journal(number)
+            await journal.replay()
+            if journal.story.tally is None:
+                begun.tally = await self._finish(journal, await read_shard(self._storage, self.run_id, number))
             else:
-                rows.written = len(outcomes)
-                self._unwritten.pop(key, None)
+                begun.tally = Tally.of_dict(journal.story.tally)
 
     async def publish(self) -> Receipt:
-        """Merge the rows into the dataset's metadata, and write the receipt.
+        """Merge the rows into the dataset's metadata, and write the receipt; where nothing was to be done, write none.
 
         Raises:
             RunStopped: the engine was stopped; the receipt is in it, and says how to go on.
         """
-        rows: int | None = None
         try:
-            while self._unwritten:
-                key, content = next(iter(self._unwritten.items()))
-                await self._storage.put(key, content)
-                del self._unwritten[key]
-            rows = await publish(self._storage)
-            await self._storage.put(f"{RUNS_PREFIX}{self.run_id}/{RECEIPT_NAME}", _json(self._receipt(rows).as_dict()))
-        except StorageError as error:
+            if not isinstance(self.engine.stopped_by, Replaced):
+                if self._plan is not None:
+                    await self._finish_what_is_not()
+                    self._rows = await publish(self._storage, [self.run_id])
+                if self._plan is not None or self._recovery.lines():
+                    await self._storage.put_if_absent(receipt_key(self.run_id), self._receipt().to_bytes())
+                self._is_finished = True
+        except (StorageError, Replaced) as error:
             self.engine.stop(error)
         except Exception as error:
             logger.exception("the metadata could not be published")
             self.engine.stop(RunError(f"the metadata could not be published: {type(error).__name__}: {error}"))
-        receipt = self._receipt(rows)
+        receipt = self._receipt()
         if self.engine.stopped_by is not None:
             raise RunStopped(receipt, self.engine.stopped_by)
         return receipt
 
-    def _receipt(self, dataset_rows: int | None) -> Receipt:
-        if self._plan is None:
-            raise RuntimeError("a run is planned before it is published")
-        plan, tally, reason = self._plan, self._tally, self.engine.stopped_by
-        requests = dict(self.engine.progress.requests)
-        return Receipt(
-            run_id=self.run_id,
-            source=plan.source,
-            destination=plan.destination,
+    def _receipt(self) -> Receipt:
+        tally = Tally()
+        for begun in self._begun.values():
+            tally.merge(begun.told(price_usd=self.engine.budget.price_usd))
+        reason = self.engine.stopped_by
+        return Receipt.of(
+            self._plan or Plan(self.run_id, self.job.source or "", self.job.destination),
+            tally,
             started_at=started(self._started),
-            seconds=round(self._clock.monotonic() - self._started_at, 1),
-            sources=plan.sources,
-            rejected=plan.rejected,
-            duplicates=plan.duplicates,
-            already_done=plan.already_done,
-            failed_before=plan.failed_before,
-            unknown_before=plan.unknown_before,
-            partly_there=plan.partly_there,
-            wanted=plan.images,
-            paid=tally.paid,
-            kept=tally.kept,
-            failed=tally.failed,
-            unknown=tally.unknown,
-            left=plan.new - self._made,
-            cost_usd=round(tally.cost_usd, 6),
-            cost_at_risk_usd=round(tally.cost_at_risk_usd, 6),
-            requests=requests,
-            requests_per_image=round(sum(requests.values()) / tally.kept, 2) if tally.kept else None,
-            errors=dict(tally.errors.most_common()),
-            error_samples=tally.error_samples,
-            notes=dict(tally.notes.most_common()),
-            rejected_rows=plan.rejected_rows,
+            seconds=self._clock.monotonic() - self._started_at,
+            requests=self.engine.progress.requests,
+            held=self._held,
+            recovery=self._recovery,
             stopped_by=reason.code if reason else None,
             stopped_because=reason.message if reason else None,
-            dataset_rows=dataset_rows,
+            dataset_rows=self._rows,
+            max_cost_usd=self._limits.max_cost_usd,
+            price_usd=round(self.engine.budget.price_usd, 6),
+            set_price_usd=self._limits.price_usd,
         )
+
+    async def aclose(self) -> None:
+        """Give the dataset back; where something is left to do for this run, the next one does it first."""
+        await self._lock.release(is_closed=self._is_finished)
 
 
 @asynccontextmanager
@@ -293,6 +358,7 @@ async def open_run(
     limits: Limits,
     progress: Progress | None = None,
     clock: Clock | None = None,
+    lease_seconds: float = LEASE_SECONDS,
 ) -> AsyncIterator[Run]:
     """Open what a run needs, and close it afterwards.
 
@@ -302,6 +368,7 @@ async def open_run(
         limits: how hard to go.
         progress: counters to be moved.
         clock: time.
+        lease_seconds: after so long without a sign of life another run may take this one over.
 
     Raises:
         BadInput: the destination is no URI.
@@ -309,12 +376,43 @@ async def open_run(
     clock = clock or SystemClock()
     storage = open_storage(job.destination, missing_ok=True)
     async with default_http_client(max_connections=limits.max_in_flight + _SPARE_CONNECTIONS) as http:
-        client = Client(http, endpoint=endpoint, model=job.recipe.model)
-        engine = Engine(client, storage=storage, limits=limits, progress=progress, clock=clock)
         try:
-            yield Run(job, storage=storage, engine=engine, limits=limits, clock=clock)
+            async with running(
+                job,
+                storage=storage,
+                client=Client(http, endpoint=endpoint, model=job.recipe.model),
+                limits=limits,
+                progress=progress,
+                clock=clock,
+                lease_seconds=lease_seconds,
+            ) as run:
+                yield run
         finally:
             await storage.aclose()
+
+
+@asynccontextmanager
+async def running(
+    job: Job,
+    *,
+    storage: Storage,
+    client: Client,
+    limits: Limits,
+    clock: Clock,
+    progress: Progress | None = None,
+    lease_seconds: float = LEASE_SECONDS,
+    random: Callable[[], float] = random_module.random,
+    writer: Writer | None = None,
+) -> AsyncIterator[Run]:
+    """Put a run together of parts that are open already, and give the dataset back at its end."""
+    engine = Engine(client, storage=storage, limits=limits, progress=progress, clock=clock, random=random)
+    writer = writer or Writer.this_process(since=clock.now())
+    lock = DatasetLock(storage, writer=writer, clock=clock, lease_seconds=lease_seconds, lost=engine.stop)
+    run = Run(job, storage=storage, engine=engine, limits=limits, clock=clock, writer=writer, lock=lock)
+    try:
+        yield run
+    finally:
+        await run.aclose()
 
 
 async def estimate(job: Job, *, limits: Limits) -> Plan:
@@ -326,7 +424,8 @@ async def estimate(job: Job, *, limits: Limits) -> Plan:
     """
     storage = open_storage(job.destination, missing_ok=True)
     try:
-        _, plan = await _read_manifest(job, storage=storage, limits=limits, run_id="", spool=None)
+        known = await peek(storage)
+        _, plan = await _read_manifest(job, known=known, limits=limits, run_id="", spool=None)
     finally:
         await storage.aclose()
     return plan
@@ -335,16 +434,20 @@ async def estimate(job: Job, *, limits: Limits) -> Plan:
 async def _read_manifest(
     job: Job,
     *,
-    storage: Storage,
+    known: Known,
     limits: Limits,
     run_id: str,
     spool: Spool | None,
+    resubmit: Collection[bytes] = (),
     check: Callable[[], None] = lambda: None,
 ) -> tuple[Planner, Plan]:
-    known = await read_known(storage)
+    if job.source is None:
+        raise BadInput("no source: name a manifest, or a prefix of images")
     async with fetch_manifest(job.source, uri_column=job.uri_column, id_column=job.id_column) as manifest:
         check_labels(manifest.label_schema)
-        planner = Planner(job.recipe, known=known, labels=manifest.label_schema, spool=spool, check=check)
+        planner = Planner(
+            job.recipe, known=known, labels=manifest.label_schema, spool=spool, resubmit=resubmit, check=check
+        )
         await asyncio.to_thread(planner.read, manifest.batches())
     counts = planner.counts
     plan = Plan(
@@ -359,6 +462,7 @@ async def _read_manifest(
         failed_before=counts.failed_before,
         unknown_before=counts.unknown_before,
         partly_there=counts.partly,
+        resubmitted=counts.resubmitted,
         new=counts.new,
         images=counts.images,
         shards=counts.shards(),
@@ -368,6 +472,7 @@ async def _read_manifest(
         requests_per_minute=limits.requests_per_minute,
         requests_counted="polls counted" if limits.count_all_requests else "submits alone",
         max_in_flight=limits.max_in_flight,
+        max_cost_usd=limits.max_cost_usd,
         rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
     )
     return planner, plan
@@ -384,12 +489,3 @@ def _has_secret(uri: str) -> bool:
 def _next_shard(shards: Iterator[pa.Table]) -> bytes | None:
     table = next(shards, None)
     return None if table is None else parquet_bytes(table)
-
-
-def _read_table(content: bytes) -> pa.Table:
-    return pq.read_table(pa.BufferReader(content))
-
-
-def _json(value: object) -> bytes:
-    # Half a surrogate pair, which UTF-8 cannot spell, comes out as JSON's own escape of it.
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")

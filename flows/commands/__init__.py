@@ -5,9 +5,12 @@ from importlib.metadata import version
 from cyclopts import App
 
 from flows.commands.demo import demo
+from flows.commands.explain import explain
 from flows.commands.plan import plan
+from flows.commands.recover import recover
 from flows.commands.run import run
 from flows.commands.sandbox import sandbox
+from flows.commands.status import status
 
 app = App(
     name="variations",
@@ -17,6 +20,9 @@ app = App(
 )
 app.command(run)
 app.command(plan)
+app.command(recover)
+app.command(status)
+app.command(explain)
 app.command(demo)
 # The sandbox has a command line of its own, with a help of its own.
 app.command(sandbox, help_flags=(), version_flags=())

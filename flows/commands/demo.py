@@ -14,7 +14,7 @@ from flows.commands.options import NO_OPTIONS
 from flows.commands.run import run
 from flows.commands.terminal import say
 from variations.errors import BadInput
-from variations.publish import RUNS_PREFIX
+from variations.layout import RUNS_PREFIX
 from variations.sandbox.stage import furnish, running_stage
 from variations.storage import open_storage
 

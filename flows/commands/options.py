@@ -26,6 +26,10 @@ RUN_OPTIONS: Final = (
     "requests_per_minute",
     "poll_interval_seconds",
     "deadline_seconds",
+    "max_cost_usd",
+    "unknown",
+    "unknown_wait_seconds",
+    "wait",
 )
 
 

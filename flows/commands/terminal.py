@@ -88,7 +88,7 @@ def progress_bar(run: RunProgress) -> Iterator[None]:
 
 def _described(run: RunProgress) -> str:
     if run.total is None:
-        return "planning"
+        return run.step
     parts = [f"{run.in_flight} in flight", f"{run.cost_usd:.2f} USD"]
     parts += [f"{run.failed} failed"] if run.failed else []
     parts += [f"{run.unknown} unknown"] if run.unknown else []

@@ -221,6 +221,11 @@ def test_no_password_of_a_url_is_shown() -> None:
         ("max_images_in_memory", [0, 1001]),
         ("presign_seconds", [59, 7 * 86400 + 1]),
         ("price_usd", [-0.01]),
+        ("max_cost_usd", [-0.01, float("inf")]),
+        ("unknown", ["forget", ""]),
+        ("unknown_wait_seconds", [-1, 30 * 86400 + 1]),
+        ("grace_seconds", [-1, 3601]),
+        ("lease_seconds", [0, 3601]),
     ],
 )
 def test_every_bound_holds(name: str, values: list[Any]) -> None:
@@ -296,6 +301,9 @@ def test_the_recipe_is_what_was_set() -> None:
     assert recipe == Recipe(Parameters(**changed), variations_per_source=3, seed=7, retry_failed=True)
     assert load_settings({"seed": 0}).recipe().seed is None
     assert load_settings({"retry": "none"}).recipe().retry_failed is False
+    assert load_settings({"unknown_wait_seconds": 600}).recipe().resubmit_after_seconds is None
+    waiting = load_settings({"unknown": "resubmit", "unknown_wait_seconds": 600})
+    assert waiting.recipe().resubmit_after_seconds == 600
 
 
 def test_the_limits_are_what_was_set() -> None:
@@ -310,12 +318,15 @@ def test_the_limits_are_what_was_set() -> None:
             "max_images_in_memory": 4,
             "presign_seconds": 60,
             "price_usd": 0.5,
+            "max_cost_usd": 20,
+            "grace_seconds": 5,
             "output_hosts": "a, b,,",
         }
     ).limits()
     assert (limits.max_in_flight, limits.requests_per_minute, limits.count_all_requests) == (3, 120, False)
     assert (limits.poll_interval_seconds, limits.deadline_seconds, limits.max_images_in_memory) == (1, 30, 4)
     assert (limits.presign_seconds, limits.price_usd, limits.output_hosts) == (60, 0.5, ("a", "b"))
+    assert (limits.max_cost_usd, limits.grace_seconds) == (20, 5)
 
 
 def test_the_endpoint_is_what_was_set() -> None:

@@ -23,7 +23,7 @@ from prefect.utilities.callables import parameter_schema
 
 from flows.augment import augment
 from variations import read_dataset
-from variations.errors import ManifestError, Unauthorized
+from variations.errors import BudgetReached, InsufficientCredits, ManifestError, Unauthorized
 from variations.receipt import RunStopped
 from variations.sandbox import Sandbox, sample_photos
 from variations.storage import open_storage
@@ -83,7 +83,7 @@ async def test_a_manifest_becomes_a_dataset(
     assert sandbox.bill().paid == 6
 
     tasks, told = await told_to_the_server()
-    assert {"check key", "plan", "shard-0", "shard-5", "publish"} <= tasks
+    assert {"check key", "recover", "plan", "shard-0", "shard-5", "publish"} <= tasks
     assert "Receipt of" in told
     assert "images to pay for" in told
     assert environment["SEGMIND_API_KEY"] not in told
@@ -91,13 +91,14 @@ async def test_a_manifest_becomes_a_dataset(
 
 
 async def test_a_stopped_run_says_how_to_go_on(
-    environment: dict[str, str], sandbox: Sandbox, s3_url: str, bucket: str
+    environment: dict[str, str], sandbox: Sandbox, s3_url: str, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When credits run out, what is in flight is finished and kept, the flow fails with the reason, and a later run
-    goes on.
+    """When credits run out, for an image costs more than was thought, what is in flight is finished and kept, the flow
+    fails with the reason, and a later run goes on.
     """
     del environment
     source, destination = fill(s3_url, bucket), f"s3://{bucket}/dataset"
+    monkeypatch.setenv("VARIATIONS_PRICE_USD", "0.001")
     sandbox.configure(credits=0.07, free_credits=0.0)
     with pytest.raises(RunStopped) as stopped:
         await augment(source, destination, variations_per_source=2, **PACE)
@@ -110,6 +111,20 @@ async def test_a_stopped_run_says_how_to_go_on(
     sandbox.configure(credits=10.0)
     assert (await augment(source, destination, variations_per_source=2, **PACE))["kept"] == 4
     assert len(read_dataset(destination)) == sandbox.bill().paid == 6
+
+
+async def test_too_little_money_is_said_before_anything_is_paid(
+    environment: dict[str, str], sandbox: Sandbox, s3_url: str, bucket: str
+) -> None:
+    """Neither a run that the balance does not cover begins, nor one that would cost more than it may."""
+    del environment
+    source, destination = fill(s3_url, bucket), f"s3://{bucket}/dataset"
+    with pytest.raises(BudgetReached, match=r"more than max_cost_usd 0\.1"):
+        await augment(source, destination, variations_per_source=2, max_cost_usd=0.1, **PACE)
+    sandbox.configure(credits=0.07, free_credits=0.0)
+    with pytest.raises(InsufficientCredits, match=r"the balance is 0\.07 USD"):
+        await augment(source, destination, variations_per_source=2, **PACE)
+    assert sandbox.bill().accepted == 0
 
 
 async def test_a_wrong_key_pays_and_writes_nothing(
@@ -186,8 +201,8 @@ def test_prefects_defaults_retry_nothing() -> None:
             sys.executable,
             "-c",
             "import tasks, flows.augment as f\n"
-            "of = (tasks.check_key, tasks.make_plan, tasks.make_shard, tasks.publish, f.augment)\n"
-            "print({one.retries for one in of})",
+            "of = (tasks.check_key, tasks.recover_earlier, tasks.make_plan, tasks.make_shard, tasks.publish)\n"
+            "print({one.retries for one in (*of, f.augment)})",
         ],
         env={**os.environ, "PREFECT_TASKS_DEFAULT_RETRIES": "3", "PREFECT_FLOWS_DEFAULT_RETRIES": "3"},
         capture_output=True,

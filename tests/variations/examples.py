@@ -1,6 +1,6 @@
 """Values that the tests of several modules begin with."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from variations.dataset import outcomes_table, parquet_bytes
+from variations.layout import part_key, shard_part
 from variations.models import Outcome, RejectedSource, Source, StoredImage, Variation
 from variations.parameters import Parameters
 from variations.plan import Known, Planner, Recipe, Spool, cut, expand, variations_of
-from variations.publish import part_key
 from variations.storage import Storage
 
 SIGNATURE = "0123456789abcdef0123456789abcdef"
@@ -47,7 +47,7 @@ def image(of: Variation, *, notes: tuple[str, ...] = ()) -> StoredImage:
 def outcome(status: str = "kept", *, of: Variation | None = None, **changes: Any) -> Outcome:
     """Return what became of a variation, kept if nothing else is said."""
     wanted = of or variation()
-    made = Outcome(wanted, output_index=0, status="kept", image=image(wanted), cost_usd=0.031, request_id="r")
+    made = Outcome(variation=wanted, output_index=0, status="kept", image=image(wanted), cost_usd=0.031, request_id="r")
     if status != "kept":
         made = replace(made, status=status, image=None, error_code=status, error=f"it was {status}", cost_usd=0.0)
     return replace(made, **changes)
@@ -65,9 +65,10 @@ def planned(
     *,
     known: Known | None = None,
     labels: pa.Schema = NO_LABELS,
+    resubmit: Collection[bytes] = (),
 ) -> Planner:
     """Return a planner that has read the sources."""
-    planner = Planner(recipe or Recipe(), known=known or Known(), labels=labels, spool=spool)
+    planner = Planner(recipe or Recipe(), known=known or Known(), labels=labels, spool=spool, resubmit=resubmit)
     planner.read([list(sources)])
     return planner
 
@@ -83,15 +84,13 @@ async def write_part(
     run_id: str,
     outcomes: Iterable[Outcome],
     *,
-    part: str = "00000",
+    shard: int = 0,
+    number: int = 1,
     labels: pa.Schema = NO_LABELS,
-    has_receipt: bool = False,
 ) -> None:
-    """Write a part of a run's rows, as a shard does, and the receipt that says that they are published."""
-    table = outcomes_table(list(outcomes), labels=labels, run_id=run_id, model="flux-redux-dev")
-    await storage.put(part_key(run_id, part), parquet_bytes(table))
-    if has_receipt:
-        await storage.put(f"_runs/{run_id}/receipt.json", b"{}")
+    """Write the rows of a shard, as the first `number` objects of its journal tell them."""
+    table = outcomes_table(list(outcomes), labels=labels, run_id=run_id, shard=shard, model="flux-redux-dev")
+    await storage.put(part_key(run_id, shard_part(shard, number)), parquet_bytes(table))
 
 
 def with_parameters(**changes: Any) -> Recipe:

@@ -42,6 +42,7 @@ file_name: string
 status: string not null
 error_code: string
 error: string
+can_retry: bool
 notes: string
 attempt: int32 not null
 redux_image: string
@@ -62,6 +63,7 @@ sha256: string
 request_id: string
 output_url: string
 run_id: string not null
+shard: int32
 submitted_at: timestamp[us, tz=UTC]
 completed_at: timestamp[us, tz=UTC]
 queue_seconds: double
@@ -77,7 +79,7 @@ NOW = dt.datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=dt.UTC)
 
 def table_of(*outcomes: Outcome, labels: pa.Schema = NO_LABELS) -> pa.Table:
     """Return the rows of outcomes."""
-    return outcomes_table(outcomes, labels=labels, run_id="run-1", model="flux-redux-dev")
+    return outcomes_table(outcomes, labels=labels, run_id="run-1", shard=3, model="flux-redux-dev")
 
 
 def refused_table(*rejected: RejectedSource, labels: pa.Schema = NO_LABELS) -> pa.Table:
@@ -99,7 +101,7 @@ def merged(*tables: pa.Table) -> pa.Table:
 def test_the_schema_is_this_one() -> None:
     """Names, types and order; who changes them raises `SCHEMA_VERSION`."""
     assert str(SCHEMA) == GOLDEN.strip()
-    assert SCHEMA_VERSION == 1
+    assert SCHEMA_VERSION == 2
 
 
 def test_the_apis_parameters_are_columns_by_their_own_names() -> None:
@@ -132,6 +134,7 @@ def test_the_row_of_a_kept_image() -> None:
         "status": "kept",
         "error_code": None,
         "error": None,
+        "can_retry": None,
         "notes": None,
         "attempt": 1,
         "redux_image": "https://h/a.jpg",
@@ -152,6 +155,7 @@ def test_the_row_of_a_kept_image() -> None:
         "request_id": "r-1",
         "output_url": "https://images.segmind.com/1.jpg",
         "run_id": "run-1",
+        "shard": 3,
         "submitted_at": NOW,
         "completed_at": NOW + dt.timedelta(seconds=16),
         "queue_seconds": 1.5,
@@ -160,7 +164,7 @@ def test_the_row_of_a_kept_image() -> None:
         "polls": 3,
         "cost_usd": 0.031,
         "model": "flux-redux-dev",
-        "schema_version": 1,
+        "schema_version": 2,
     }
 
 
@@ -180,7 +184,7 @@ def test_the_row_of_a_refused_row() -> None:
     (row,) = refused_table(refused, labels=labelled(**{"class": pa.string()})).to_pylist()
     wanted = {"source_id": "cat", "source_uri": "https://h/a.jpg", "status": "rejected", "error_code": "bad_row"}
     assert row.items() >= {**wanted, "error": "row 7: guidance is 99", "attempt": 0, "class": "cat"}.items()
-    assert row.items() >= {"cost_usd": 0.0, "polls": 0, "schema_version": 1, "output_index": 0}.items()
+    assert row.items() >= {"cost_usd": 0.0, "polls": 0, "schema_version": 2, "output_index": 0}.items()
     assert {row[name] for name in (*PARAMETER_NAMES, "redux_image", "file_name", "request_id")} == {None}
     assert len(bytes.fromhex(row["variation_id"])) == 16
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from variations.engine.limits import LATENCY_SECONDS, Limits
 from variations.errors import StoppedByUser
-from variations.models import RejectedSource, Source, Variation
+from variations.models import Attempt, RejectedSource, Source, Variation
 from variations.parameters import Parameters
 from variations.plan import (
     MAX_SHARDS,
+    Before,
     Counts,
     Known,
     Planner,
@@ -42,6 +43,11 @@ def key_of(made: Variation) -> bytes:
 def keys_of(*names: str, recipe: Recipe | None = None) -> list[bytes]:
     """Return the ids of the first variations of sources."""
     return [key_of(next(expand(source(name), recipe or Recipe()))) for name in names]
+
+
+def before(attempt: int = 1, *, shard: int | None = 4) -> Before:
+    """Return an attempt of an earlier run."""
+    return Before(attempt, "earlier-run", shard, "r-1")
 
 
 def many(count: int) -> list[Source]:
@@ -71,7 +77,7 @@ def test_more_variations_of_a_source_leave_the_first_ones(spool: Spool) -> None:
 
 def test_what_failed_is_left_alone(spool: Spool) -> None:
     """Trying again costs requests, and is asked for."""
-    planner = planned(spool, [source("a"), source("b")], known=Known(failed=dict.fromkeys(keys_of("a"), 1)))
+    planner = planned(spool, [source("a"), source("b")], known=Known(failed=dict.fromkeys(keys_of("a"), before())))
     assert (planner.counts.failed_before, planner.counts.new) == (1, 1)
     assert [made.source.source_id for shard in shards_of(spool, planner) for made in shard] == ["b"]
 
@@ -79,16 +85,41 @@ def test_what_failed_is_left_alone(spool: Spool) -> None:
 @pytest.mark.parametrize("attempts", [1, 2, 7])
 def test_a_failed_one_that_is_tried_again_counts_its_attempts(spool: Spool, attempts: int) -> None:
     """The next attempt is one more than the last; what never failed is at its first."""
-    known = Known(failed=dict.fromkeys(keys_of("a"), attempts))
+    known = Known(failed=dict.fromkeys(keys_of("a"), before(attempts)))
     planner = planned(spool, [source("a"), source("b")], Recipe(retry_failed=True), known=known)
     (shard,) = [[(made.source.source_id, made.attempt) for made in rows] for rows in shards_of(spool, planner, size=9)]
     assert shard == [("a", attempts + 1), ("b", 1)]
     assert (planner.counts.failed_before, planner.counts.new) == (0, 2)
 
 
+def test_what_is_unknown_is_held(spool: Spool) -> None:
+    """It may be paid for, and is not submitted again, whatever is tried again otherwise."""
+    known = Known(unknown=dict.fromkeys(keys_of("a"), before()))
+    planner = planned(spool, [source("a"), source("b")], Recipe(retry_failed=True), known=known)
+    assert (planner.counts.unknown_before, planner.counts.resubmitted, planner.counts.new) == (1, 0, 1)
+
+
+def test_an_unknown_one_that_is_submitted_again_is_told_apart(spool: Spool) -> None:
+    """Only those that were named, each as the next attempt, with the place where the one before is written down."""
+    known = Known(unknown=dict.fromkeys(keys_of("a", "b"), before(2)))
+    planner = planned(spool, [source("a"), source("b")], known=known, resubmit=set(keys_of("b")))
+    assert (planner.counts.unknown_before, planner.counts.resubmitted, planner.counts.new) == (1, 1, 1)
+    ((made,),) = shards_of(spool, planner)
+    assert (made.source.source_id, made.attempt) == ("b", 3)
+    assert made.before == Attempt("earlier-run", 4, "r-1")
+
+
+def test_an_attempt_whose_rows_name_no_shard_is_followed_by_the_next(spool: Spool) -> None:
+    """Datasets from before there were journals have such rows: they count, and there is no place to look at."""
+    known = Known(failed=dict.fromkeys(keys_of("a"), before(2, shard=None)))
+    planner = planned(spool, [source("a")], Recipe(retry_failed=True), known=known)
+    ((made,),) = shards_of(spool, planner)
+    assert (made.attempt, made.before) == (3, None)
+
+
 def test_what_is_there_is_not_tried_again(spool: Spool) -> None:
     """Not even by request: a dataset may hold a failed output beside a kept one."""
-    known = Known(done=set(keys_of("a")), failed=dict.fromkeys(keys_of("a"), 1))
+    known = Known(done=set(keys_of("a")), failed=dict.fromkeys(keys_of("a"), before()))
     assert planned(spool, [source("a")], Recipe(retry_failed=True), known=known).counts.new == 0
 
 
@@ -162,6 +193,8 @@ def test_uploads_are_counted_for_new_local_files(spool: Spool) -> None:
     names=st.lists(st.sampled_from("abcdefgh") | st.none(), max_size=30),
     done=st.sets(st.sampled_from("abcdefgh")),
     failed=st.sets(st.sampled_from("abcdefgh")),
+    unknown=st.sets(st.sampled_from("abcdefgh")),
+    resubmitted=st.sets(st.sampled_from("abcdefgh")),
     per_source=st.integers(1, 3),
     retry=st.booleans(),
 )
@@ -171,6 +204,8 @@ def test_the_counts_add_up(
     names: list[str | None],
     done: set[str],
     failed: set[str],
+    unknown: set[str],
+    resubmitted: set[str],
     per_source: int,
     retry: bool,
 ) -> None:
@@ -178,17 +213,24 @@ def test_the_counts_add_up(
     spool = spool_in(tmp_path_factory.mktemp("plan"))
     recipe = Recipe(variations_per_source=per_source, retry_failed=retry)
     rows = [source(name) if name else RejectedSource(at, "refused") for at, name in enumerate(names)]
-    known = Known(done=set(keys_of(*done)), failed=dict.fromkeys(keys_of(*failed), 1))
-    planner = planned(spool, rows, recipe, known=known)
+    known = Known(
+        done=set(keys_of(*done)),
+        failed=dict.fromkeys(keys_of(*failed - unknown), before()),
+        unknown=dict.fromkeys(keys_of(*unknown), before()),
+    )
+    planner = planned(spool, rows, recipe, known=known, resubmit=set(keys_of(*resubmitted)))
     counts = planner.counts
     assert counts.variations == counts.done + counts.failed_before + counts.unknown_before + counts.new
+    assert counts.resubmitted <= counts.new
     assert counts.variations == per_source * len({name for name in names if name})
     assert counts.sources + counts.rejected == len(rows)
     assert counts.sources - counts.duplicates == len({name for name in names if name})
     assert counts.images == counts.new
     made = [variation for shard in shards_of(spool, planner) for variation in shard]
     assert len({variation.variation_id for variation in made}) == len(made) == counts.new
-    assert not {key_of(variation) for variation in made} & known.done
+    ids = {key_of(variation) for variation in made}
+    assert not ids & known.done
+    assert ids & set(known.unknown) <= set(keys_of(*resubmitted))
 
 
 @pytest.mark.parametrize(

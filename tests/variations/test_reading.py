@@ -22,7 +22,7 @@ async def published(any_dataset: Storage) -> str:
     """Publish a kept and a failed image, with labels, and return the dataset's URI."""
     kept = outcome(of=variation("a", source=source("a", labels={"class": "cat", "image_uri": "their own"})))
     await write_part(any_dataset, "run-1", [kept, outcome("failed", of=variation("b"))], labels=LABELS)
-    await publish(any_dataset)
+    await publish(any_dataset, ["run-1"])
     content = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").save(content, "JPEG")
     assert kept.image is not None
@@ -97,5 +97,5 @@ async def test_a_path_without_a_scheme_is_read(local_uri: str) -> None:
     """As it stands in a shell."""
     storage = open_storage(local_uri)
     await write_part(storage, "run-1", [outcome()])
-    await publish(storage)
+    await publish(storage, ["run-1"])
     assert len(read_dataset(local_uri.removeprefix("file://"))) == 1

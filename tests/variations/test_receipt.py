@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from variations.errors import ServiceDown
 from variations.models import Outcome
-from variations.receipt import Plan, Receipt, RunStopped, Tally, duration, markdown_table
+from variations.receipt import (
+    SAMPLES,
+    Plan,
+    Receipt,
+    Recovery,
+    RunStopped,
+    Tally,
+    UnknownItem,
+    duration,
+    markdown_table,
+)
 
 from .examples import image, outcome, variation
 
@@ -65,6 +75,7 @@ RECEIPT = Receipt(
     stopped_by=None,
     stopped_because=None,
     dataset_rows=1003,
+    accepted=3,
 )
 OUTCOMES = st.lists(
     st.builds(
@@ -88,7 +99,11 @@ def test_a_tally_adds_up(first: list[Outcome], second: list[Outcome]) -> None:
     """Every image is in one count, every cent in one sum, shard after shard."""
     tally = Tally()
     tally.add(first)
-    tally.add(second)
+    other = Tally(variations=2, accepted=2, accepted_twice=1)
+    other.add(second)
+    tally.merge(other)
+    assert (tally.variations, tally.accepted, tally.accepted_twice) == (2, 2, 1)
+    assert Tally.of_dict(json.loads(json.dumps(tally.as_dict()))) == tally
     together = first + second
     assert tally.kept + tally.failed + tally.unknown == len(together)
     assert tally.cost_usd + tally.cost_at_risk_usd == pytest.approx(sum(one.cost_usd for one in together))
@@ -101,6 +116,47 @@ def test_what_is_unknown_is_at_risk_and_not_paid() -> None:
     tally = tallied(outcome(), outcome("unknown", cost_usd=0.031), outcome("failed", cost_usd=0.05))
     assert (tally.paid, tally.unknown) == (2, 1)
     assert (tally.cost_usd, tally.cost_at_risk_usd) == pytest.approx((0.081, 0.031))
+
+
+def test_what_is_unknown_is_named_with_what_would_settle_it() -> None:
+    """A request is fetched by its id; a submit whose answer was lost is looked for, or submitted again by a setting."""
+    tally = Tally()
+    lost = outcome("unknown", of=variation("b"), request_id=None, error_code="submit_unknown")
+    tally.add([outcome("unknown", of=variation("a"), output_index=index) for index in range(2)], run_id="run-1")
+    tally.add([lost], run_id="run-1")
+    assert (tally.unknown, len(tally.unknowns)) == (3, 2)
+    receipt = Receipt.of(PLAN, tally, held=[UnknownItem("0" * 32, "run-0")])
+    held, accepted, unanswered = receipt.unknowns
+    assert (held["run_id"], held["source_uri"]) == ("run-0", None)
+    assert (accepted["run_id"], accepted["source_uri"]) == ("run-1", variation("a").source.public_uri)
+    assert "accepted as request r:" in accepted["settle"]
+    assert "unknown=resubmit" in unanswered["settle"] == held["settle"]
+    assert not receipt.all_kept
+    texts = [text for name, text in receipt.lines() if name == "unknown"][1:]
+    assert texts[0].startswith(f"{'0' * 32} of run-0: ")
+    assert texts[1].startswith(f"{variation('a').variation_id} of https://images.example.com/a.jpg: accepted")
+    assert len(texts) == 3
+
+
+def test_of_many_unknown_ones_a_few_are_shown() -> None:
+    """All are in the file."""
+    held = [UnknownItem(f"{number:032x}", "run-0") for number in range(1200)]
+    receipt = Receipt.of(PLAN, Tally(), held=held)
+    assert len(receipt.unknowns) == 1200
+    texts = [text for name, text in receipt.lines() if name == "unknown"]
+    assert len(texts) == SAMPLES + 1
+    assert texts[-1] == "… and 1,190 more, in the receipt's file"
+
+
+def test_a_receipt_tells_what_was_recovered() -> None:
+    """First of all: it is money that was at risk."""
+    recovery = Recovery("run-0", looked_for=5, kept=3, failed=1, cost_usd=0.093, still_unknown=1)
+    lines = Receipt.of(PLAN, Tally(), recovery=recovery).lines()
+    assert lines[:2] == [
+        ("closed", "the run run-0, which had ended without a word"),
+        ("recovered", "3 images kept, 1 failed, 0.093 USD; 5 were open"),
+    ]
+    assert Receipt.of(PLAN, Tally(), recovery=Recovery()).lines()[0][0] == "paid"
 
 
 def test_errors_are_counted_by_their_code_with_a_sample() -> None:
@@ -159,6 +215,7 @@ def test_a_duration_never_says_more_than_its_unit_holds(seconds: float) -> None:
         {"unknown": 1},
         {"rejected": 1},
         {"left": 1},
+        {"unknowns": ({"variation_id": "0"},)},
         {"stopped_by": "stopped_by_user"},
     ],
     ids=lambda change: next(iter(change)),
@@ -184,6 +241,7 @@ def test_the_lines_of_a_receipt() -> None:
         ("paid", "3 images"),
         ("kept", "3"),
         ("failed", "0"),
+        ("submitted twice", "0 of 3 accepted, by the journal"),
         ("cost", "0.093 USD"),
         ("time", "42 s"),
         ("requests per image", "4.0 (9 status, 3 submit)"),
@@ -205,6 +263,8 @@ def test_the_lines_of_a_receipt_of_which_much_is_to_be_said() -> None:
         failed_before=7,
         unknown_before=2,
         partly_there=3,
+        resubmitted=4,
+        max_cost_usd=10.0,
         requests={},
         requests_per_image=None,
         errors={"timeout": 2},
@@ -224,6 +284,8 @@ def test_the_lines_of_a_receipt_of_which_much_is_to_be_said() -> None:
     assert any(name == "failed before" and text.startswith("7 ") for name, text in lines)
     assert any(name == "unknown before" and text.startswith("2 ") for name, text in lines)
     assert any(name == "partly there" and text.startswith("3 ") for name, text in lines)
+    assert any(name == "submitted again" and text.startswith("4 ") for name, text in lines)
+    assert ("cost", "0.093 USD of 10") in lines
     assert ("requests per image", "–") in lines
     assert ("dataset", "not published") in lines
     assert ("timeout, 2×", "not done after 600 s") in lines
@@ -293,10 +355,11 @@ def test_what_is_escaped(value: str, cell: str) -> None:
 
 def test_a_receipt_comes_back_from_json() -> None:
     """It is stored as a file, and handed from a flow to a command."""
-    full = replace(RECEIPT, errors={"timeout": 1}, error_samples={"timeout": "ä|\n"}, rejected_rows=("row 1: ä",))
+    found = Receipt.of(PLAN, Tally(), held=[UnknownItem("0" * 32, "run-0")], recovery=Recovery("run-0", looked_for=2))
+    full = replace(found, errors={"timeout": 1}, error_samples={"timeout": "ä|\n"}, rejected_rows=("row 1: ä",))
     read = json.loads(json.dumps(full.as_dict()))
     assert set(read) == {field.name for field in fields(Receipt)}
-    assert Receipt(**{**read, "rejected_rows": tuple(read["rejected_rows"])}) == full
+    assert Receipt(**{**read, **{name: tuple(read[name]) for name in ("rejected_rows", "unknowns")}}) == full
     assert Receipt(**read).lines() == full.lines()
     assert json.loads(json.dumps(asdict(PLAN)))["images"] == 2400
 

@@ -1,12 +1,13 @@
 """Whole runs against the sandbox: what is paid is in the dataset, once, and a dataset is never paid for twice."""
 
 import asyncio
+import dataclasses
 import io
 import json
 import logging
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,15 +20,18 @@ import pytest
 from PIL import Image
 
 from variations import errors
-from variations.api.client import Endpoint
+from variations.api.client import Client, Endpoint
+from variations.api.http import default_http_client
+from variations.clock import SystemClock
 from variations.dataset import METADATA_KEY
-from variations.engine.clock import SystemClock
 from variations.engine.limits import Limits
-from variations.models import Outcome, Variation
+from variations.layout import OPEN_KEY, PROBE_KEY
+from variations.ledger.records import Intended, Settled
+from variations.models import ImageOutcome, Outcome, Variation
 from variations.parameters import Parameters
 from variations.plan import Recipe
-from variations.receipt import Receipt, RunStopped
-from variations.run import Job, Run, estimate, open_run
+from variations.receipt import Plan, Receipt, RunStopped
+from variations.run import Job, Run, estimate, open_run, running
 from variations.sandbox import Sandbox
 from variations.storage import Storage, open_storage
 
@@ -91,7 +95,7 @@ class Scene:
         """Run from beginning to end, as a flow does."""
         async with self.opened(job, limits=limits) as run:
             await run.check()
-            plan = await run.plan()
+            plan = await planned(run)
             await asyncio.gather(*(run.make(shard) for shard in range(plan.shards)))
             return await run.publish()
 
@@ -102,6 +106,12 @@ class Scene:
     async def keys(self, prefix: str = "") -> list[str]:
         """List the destination."""
         return [entry.key async for entry in self.dataset.list(prefix)]
+
+
+async def planned(run: Run) -> Plan:
+    """Take the dataset in hand, and plan."""
+    await run.recover()
+    return await run.plan()
 
 
 @pytest.fixture
@@ -148,16 +158,20 @@ async def test_the_bill_shows_what_is_paid_twice(any_scene: Scene) -> None:
 
 
 async def test_what_lies_in_the_destination(scene: Scene) -> None:
-    """Metadata, images, and of the run its plan, its parts and its receipt."""
+    """Metadata, images, and of the run its plan, its journal, its parts and its receipt."""
     await scene.furnish("a", {"id": "b"})
     receipt = await scene.run()
     run = f"_runs/{receipt.run_id}"
     keys = await scene.keys()
     image = (await scene.rows())[0]["file_name"]
     assert re.fullmatch(r"images/([0-9a-f]{2})/\1[0-9a-f]{30}\.jpg", image)
-    expected = [f"{run}/metadata/part-{part}.parquet" for part in ("00000", "rejected")]
+    journal = [key for key in keys if "/journal/" in key]
+    # Claimed, intended, accepted, settled and ended; the rows follow from all but the last.
+    assert journal == [f"{run}/journal/00000/{number:08d}.jsonl" for number in range(5)]
+    expected = [f"{run}/metadata/part-{part}.parquet" for part in ("00000-00000004", "rejected")]
     expected += [f"{run}/plan/plan.json", f"{run}/plan/shard-00000.parquet", f"{run}/receipt.json"]
-    assert keys == [*expected, image, METADATA_KEY]
+    assert keys == [*journal, *expected, OPEN_KEY, PROBE_KEY, image, METADATA_KEY]
+    assert json.loads(await scene.dataset.get(OPEN_KEY))["state"] == "closed"
     stored = json.loads(await scene.dataset.get(f"{run}/receipt.json"))
     assert stored["kept"] == stored["rejected"] == 1
     plan = json.loads(await scene.dataset.get(f"{run}/plan/plan.json"))
@@ -249,7 +263,7 @@ async def test_a_run_that_is_stopped_publishes_what_is_there(any_scene: Scene) -
     names = [f"s{number}" for number in range(6)]
     await any_scene.furnish(*names)
     async with any_scene.opened(limits=replace(LIMITS, max_in_flight=2)) as run:
-        plan = await run.plan()
+        plan = await planned(run)
         await run.make(0)
         await run.make(1)
         run.engine.stop(errors.StoppedByUser("stopped by SIGINT"))
@@ -272,9 +286,9 @@ async def test_a_stop_in_the_middle_of_a_shard_loses_nothing(scene: Scene) -> No
     """What is in flight is finished: it is paid for."""
     await scene.furnish(*(f"s{number}" for number in range(8)))
     async with scene.opened(limits=replace(LIMITS, max_in_flight=3)) as run:
-        plan = await run.plan()
+        plan = await planned(run)
         making = asyncio.gather(*(run.make(shard) for shard in range(plan.shards)))
-        while not run.engine.progress.requests.get("submit"):  # noqa: ASYNC110 - nobody sets an event for it
+        while not run.engine.progress.in_flight:  # noqa: ASYNC110 - nobody sets an event for it
             await asyncio.sleep(0)
         run.engine.stop(errors.StoppedByUser("stopped"))
         await making
@@ -289,13 +303,16 @@ async def test_a_stop_in_the_middle_of_a_shard_loses_nothing(scene: Scene) -> No
 
 
 async def test_a_killed_run_is_picked_up(scene: Scene) -> None:
-    """It wrote a part and never came to its publish: the next one pays for nothing twice."""
+    """It made a shard and never came to its publish: the next one closes it, and pays for nothing twice."""
     await scene.furnish("a", "b")
     async with scene.opened() as run:
-        await run.plan()
+        await planned(run)
         await run.make(0)
     assert METADATA_KEY not in await scene.keys()
     receipt = await scene.run()
+    assert receipt.recovery["closed_run"] == run.run_id
+    killed = json.loads(await scene.dataset.get(f"_runs/{run.run_id}/receipt.json"))
+    assert (killed["stopped_by"], killed["kept"], killed["left"]) == ("crashed", 1, 1)
     assert (receipt.already_done, receipt.kept, receipt.dataset_rows) == (1, 1, 2)
     assert scene.api.bill().accepted == 2
 
@@ -318,16 +335,19 @@ async def test_a_bucket_that_is_not_there_stops_a_run_before_it_pays(s3_uri: str
     missing = s3_uri.replace("bucket", "no-bucket")
     async with scene.opened(replace(scene.job, destination=f"{missing}/dataset")) as run:
         with pytest.raises(errors.BucketNotFound, match=missing.removeprefix("s3://")):
-            await run.plan()
+            await run.recover()
     assert api.bill().accepted == 0
 
 
 async def test_a_manifest_that_is_not_there_is_one_clear_error(scene: Scene) -> None:
-    """And nothing is written."""
+    """Nothing is planned or paid, and the dataset is free for the next run."""
     async with scene.opened() as run:
         with pytest.raises(errors.ManifestError, match=r"manifest\.jsonl: nothing is there"):
-            await run.plan()
-    assert await scene.keys() == []
+            await planned(run)
+    assert await scene.keys() == [OPEN_KEY, PROBE_KEY]
+    await scene.furnish("a")
+    receipt = await scene.run()
+    assert (receipt.kept, receipt.recovery["closed_run"]) == (1, None)
 
 
 async def test_a_destination_that_is_a_file_stops_a_run_before_it_pays(scene: Scene) -> None:
@@ -336,7 +356,7 @@ async def test_a_destination_that_is_a_file_stops_a_run_before_it_pays(scene: Sc
     await open_storage(scene.place).put("taken", b"a file")
     async with scene.opened(replace(scene.job, destination=f"{scene.place}/taken/dataset")) as run:
         with pytest.raises(errors.StorageError):
-            await run.plan()
+            await run.recover()
     assert scene.api.bill().accepted == 0
 
 
@@ -353,33 +373,62 @@ class Refusing:
 
     async def put(self, key: str, data: Any, **options: Any) -> Any:
         """Write, or not."""
+        return await self._write(self._storage.put, key, data, options)
+
+    async def put_if_absent(self, key: str, data: Any, **options: Any) -> Any:
+        """Write, or not."""
+        return await self._write(self._storage.put_if_absent, key, data, options)
+
+    async def replace(self, key: str, data: Any, **options: Any) -> Any:
+        """Write, or not."""
+        return await self._write(self._storage.replace, key, data, options)
+
+    async def _write(self, write: Callable[..., Awaitable[Any]], key: str, data: Any, options: dict[str, Any]) -> Any:
         if self.refuses(key):
             raise errors.AccessDenied(f"{key}: access denied")
-        return await self._storage.put(key, data, **options)
+        return await write(key, data, **options)
 
 
 @asynccontextmanager
-async def refusing_run(scene: Scene, refuses: Callable[[str], bool]) -> AsyncIterator[tuple[Run, Refusing]]:
+async def refusing_run(scene: Scene, refuses: Callable[[str], bool]) -> AsyncIterator[tuple[Run, Any]]:
     """Open a run whose destination refuses keys."""
-    storage = Refusing(scene.dataset, refuses=refuses)
-    async with scene.opened() as run:
-        yield Run(scene.job, storage=storage, engine=run.engine, limits=LIMITS, clock=SystemClock()), storage
+    storage: Any = Refusing(scene.dataset, refuses=refuses)
+    async with default_http_client(max_connections=8) as http:
+        client = Client(http, endpoint=endpoint_of(scene.api))
+        async with running(scene.job, storage=storage, client=client, limits=LIMITS, clock=SystemClock()) as run:
+            yield run, storage
 
 
 async def test_a_destination_that_refuses_to_be_written_is_found_before_it_is_paid(scene: Scene) -> None:
-    """The plan is the first to be written."""
+    """Whether nothing can be written there or, once the dataset is taken in hand, no plan."""
     await scene.furnish("a")
     async with refusing_run(scene, lambda _: True) as (run, _):
         with pytest.raises(errors.AccessDenied):
+            await run.recover()
+    async with refusing_run(scene, lambda key: "/plan/" in key) as (run, _):
+        await run.recover()
+        with pytest.raises(errors.AccessDenied):
             await run.plan()
     assert scene.api.bill().accepted == 0
+
+
+async def test_a_journal_that_cannot_be_written_stops_a_run_before_it_pays(scene: Scene) -> None:
+    """Nothing is submitted that is not written down before."""
+    await scene.furnish("a", "b")
+    async with refusing_run(scene, lambda key: "/journal/" in key) as (run, _):
+        await planned(run)
+        await asyncio.gather(run.make(0), run.make(1))
+        with pytest.raises(RunStopped, match="access denied"):
+            await run.publish()
+    assert scene.api.bill().accepted == 0
+    assert (await scene.run()).kept == 2
 
 
 async def test_rows_that_could_not_be_written_are_written_at_the_end(scene: Scene) -> None:
     """The run stops, for it cannot keep what it pays; what it has paid is tried once more."""
     await scene.furnish("a", "b")
     async with refusing_run(scene, lambda key: "part-00000" in key) as (run, storage):
-        await run.plan()
+        await planned(run)
         await run.make(0)
         assert isinstance(run.engine.stopped_by, errors.AccessDenied)
         storage.refuses = lambda _: False
@@ -394,7 +443,7 @@ async def test_a_dataset_that_cannot_be_published_says_so(scene: Scene) -> None:
     """Its receipt counts all the same what was paid, and is not written: the next run publishes the parts."""
     await scene.furnish("a")
     async with refusing_run(scene, lambda key: "part-" in key) as (run, _):
-        await run.plan()
+        await planned(run)
         await run.make(0)
         with pytest.raises(RunStopped) as stopped:
             await run.publish()
@@ -487,7 +536,7 @@ async def test_an_estimate_is_the_plan_and_writes_nothing(any_scene: Scene) -> N
     assert await any_scene.keys() == []
     assert any_scene.api.bill().accepted == 0
     async with any_scene.opened() as run:
-        plan = await run.plan()
+        plan = await planned(run)
     assert found == replace(plan, run_id="")
     assert (found.sources, found.duplicates, found.rejected, found.new) == (3, 1, 1, 2)
     assert (found.images, found.shards, found.cost_usd) == (2, 2, pytest.approx(0.062))
@@ -508,15 +557,18 @@ async def test_a_bug_of_ours_does_not_lose_the_rows_of_others(scene: Scene, monk
     """A run is published with what there is, whatever one item came to."""
     await scene.furnish("a", "b")
     async with scene.opened() as run:
-        await run.plan()
+        await planned(run)
         real = run.engine.run
 
-        async def odd(variations: Any, outcomes: list[Outcome]) -> list[Outcome]:
+        async def odd(variations: Any, log: Any) -> list[Outcome]:
             found: list[Variation] = list(variations)
-            if found[0].source.source_id == "a":
-                outcomes.append(outcome("failed", of=found[0], error="\ud800 | <b>"))
-                return outcomes
-            return await real(found, outcomes)
+            if found[0].source.source_id != "a":
+                return await real(found, log)
+            name, made = found[0].variation_id, outcome("failed", of=found[0], error="\ud800 | <b>")
+            fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(ImageOutcome)}
+            await log.append(Intended(variation_id=name, attempt=1, redux_image=None))
+            await log.append(Settled(variation_id=name, images=(ImageOutcome(**fields),)))
+            return [made]
 
         monkeypatch.setattr(run.engine, "run", odd)
         await asyncio.gather(run.make(0), run.make(1))
@@ -526,15 +578,54 @@ async def test_a_bug_of_ours_does_not_lose_the_rows_of_others(scene: Scene, monk
     assert stored["error_samples"] == {"failed": "\ud800 | <b>"}
 
 
-def test_a_run_has_to_be_planned_before_it_is_published(scene: Scene) -> None:
-    """Whoever calls the steps in another order is told."""
+async def test_a_run_has_to_recover_before_it_plans(scene: Scene) -> None:
+    """Whoever calls the steps in another order is told: what was paid for before has to be known first."""
+    await scene.furnish("a")
+    async with scene.opened() as run:
+        with pytest.raises(RuntimeError, match="before it plans"):
+            await run.plan()
+    assert await scene.keys() == []
 
-    async def unplanned() -> None:
-        async with scene.opened() as run:
-            await run.publish()
 
-    with pytest.raises(RuntimeError, match="planned before"):
-        asyncio.run(unplanned())
+async def test_two_runs_at_once_pay_once(any_scene: Scene) -> None:
+    """The second is told who works there, and pays nothing; or it waits, and finds all done."""
+    await any_scene.furnish("a", "b")
+    async with any_scene.opened() as first, any_scene.opened() as second, any_scene.opened() as third:
+        plan = await planned(first)
+        with pytest.raises(errors.DatasetBusy, match=f"the run {first.run_id} works on"):
+            await second.recover()
+        waiting = asyncio.create_task(third.recover(wait=True))
+        await asyncio.gather(*(first.make(shard) for shard in range(plan.shards)))
+        await first.publish()
+        assert not waiting.done()
+        await first.aclose()
+        await waiting
+        assert (await third.plan()).already_done == 2
+    assert any_scene.api.bill().accepted == 2
+
+
+async def test_more_than_a_run_may_cost_is_said_before_anything_is_paid(scene: Scene) -> None:
+    """Whether it is the setting or the balance that does not cover it; the next run is free to begin."""
+    await scene.furnish("a", "b", "c")
+    with pytest.raises(errors.BudgetReached, match=r"0\.09 USD, more than max_cost_usd 0\.07"):
+        await scene.run(limits=replace(LIMITS, max_cost_usd=0.07))
+    scene.api.configure(credits=0.05, free_credits=0.0)
+    with pytest.raises(errors.InsufficientCredits, match=r"the balance is 0\.05 USD"):
+        await scene.run()
+    assert scene.api.bill().accepted == 0
+    scene.api.configure(credits=1.0)
+    assert (await scene.run(limits=replace(LIMITS, max_cost_usd=0.093))).all_kept
+
+
+@pytest.mark.parametrize("fault", ["accept_and_break", "accept_502"])
+async def test_a_submit_whose_answer_is_lost_is_found_and_kept(scene: Scene, fault: str) -> None:
+    """In the account's history, by its inputs: it is paid for once, and its image is in the dataset."""
+    await scene.furnish("a", "b")
+    scene.api.set_faults(f"{fault}:1:1")
+    scene.api.configure(history_delay_seconds=0)
+    receipt = await scene.run()
+    assert (receipt.kept, receipt.all_kept, receipt.accepted_twice) == (2, True, 0)
+    assert scene.api.bill().accepted == 2
 
 
 async def test_the_folder_of_a_dataset_need_not_be_there(scene: Scene, tmp_path: Path) -> None:

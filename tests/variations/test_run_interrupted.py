@@ -1,36 +1,33 @@
 """Runs that are broken off, and jobs that would do harm: what is paid for has its row."""
 
 import asyncio
+import os
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pandas as pd
 import pytest
 
+from variations import read_dataset
 from variations.api.client import Endpoint
-from variations.engine.clock import SystemClock
+from variations.clock import Clock, SystemClock
 from variations.engine.limits import Limits
 from variations.errors import BadInput, StoppedByUser
+from variations.layout import OPEN_KEY, journal_prefix
+from variations.ledger.journal import Journal
 from variations.parameters import Parameters
 from variations.plan import Recipe
-from variations.publish import part_key
+from variations.publish import part_keys
+from variations.receipt import Plan, Receipt, RunStopped
 from variations.run import Job, Run, open_run
 from variations.sandbox import Sandbox, sample_photos
-from variations.storage import Entry, Storage, open_storage
+from variations.storage import open_storage
 
 LIMITS = Limits(max_in_flight=2, requests_per_minute=0, poll_interval_seconds=0.05, deadline_seconds=30)
-
-
-class HurriedClock(SystemClock):
-    """A minute is over at once; what is shorter takes its time."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait, but not long."""
-        await asyncio.sleep(seconds if seconds < 30 else 0.1)
 
 
 @pytest.fixture
@@ -49,18 +46,61 @@ def job_of(photos: Path, *, each: int) -> Job:
     return Job(str(photos), str(photos.parent / "dataset"), recipe)
 
 
-def opened(job: Job, api: Sandbox) -> AbstractAsyncContextManager[Run]:
-    """Open a run whose minutes are short."""
+class HurriedClock(SystemClock):
+    """What is waited for takes its time, but not long."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, a tenth of a second at the most."""
+        await asyncio.sleep(min(seconds, 0.1))
+
+
+def opened(job: Job, api: Sandbox, *, clock: Clock | None = None, **limits: Any) -> AbstractAsyncContextManager[Run]:
+    """Open a run."""
     root = api.base_url
     endpoint = Endpoint(api.api_key, root, f"{root}/inference-request/request-history", f"{root}/upload-asset")
-    return open_run(job, endpoint=endpoint, limits=LIMITS, clock=HurriedClock())
+    return open_run(job, endpoint=endpoint, limits=replace(LIMITS, **limits), clock=clock)
 
 
-def rows_of(run: Run, shard: int = 0) -> list[str]:
-    """Return the status of each image that the parts of a shard have a row of."""
-    parts = [Path(run.job.destination) / part_key(run.run_id, f"{shard:05d}{turn}") for turn in ("", "-b")]
-    tables = [pq.read_table(part, columns=["variation_id", "status"]) for part in parts if part.exists()]
-    return list({row["variation_id"]: row["status"] for table in tables for row in table.to_pylist()}.values())
+async def planned(run: Run) -> Plan:
+    """Take the dataset in hand, and plan."""
+    await run.recover()
+    return await run.plan()
+
+
+async def whole(job: Job, api: Sandbox, *, clock: Clock | None = None) -> Receipt:
+    """Run from beginning to end."""
+    async with opened(job, api, clock=clock) as run:
+        plan = await planned(run)
+        await asyncio.gather(*(run.make(shard) for shard in range(plan.shards)))
+        return await run.publish()
+
+
+async def open_items(run: Run) -> tuple[set[str], set[str]]:
+    """Return the requests that the journals of a run name, and of them those that are open."""
+    named: set[str] = set()
+    unsettled: set[str] = set()
+    storage = open_storage(run.job.destination)
+    async for shard in storage.folders(journal_prefix(run.run_id)):
+        journal = Journal(storage, run_id=run.run_id, shard=int(shard), writer="a reader")
+        await journal.replay()
+        for item in journal.story.items.values():
+            named.update(item.request_ids)
+            unsettled.update(item.request_ids if item.is_open else ())
+    return named, unsettled
+
+
+def rows_of(job: Job) -> pd.DataFrame:
+    """Return the dataset, and check that no image has two rows."""
+    frame = read_dataset(job.destination)
+    assert not frame.duplicated(["variation_id", "output_index"]).any()
+    return frame
+
+
+def silence(job: Job, *, seconds: float) -> None:
+    """Let the last sign of life of whoever works on the dataset be so old."""
+    lock = Path(job.destination, OPEN_KEY)
+    then = lock.stat().st_mtime - seconds
+    os.utime(lock, (then, then))
 
 
 async def until(happens: Callable[[], bool]) -> None:
@@ -76,84 +116,156 @@ def one_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("variations.plan.MAX_SHARDS", 1)
 
 
-async def test_a_shards_rows_are_written_while_it_is_being_made(photos: Path, api: Sandbox, one_shard: None) -> None:
-    """Who is killed loses the rows of a minute, not those of a shard."""
-    del one_shard
-    api.configure(latency_seconds=0.4)
-    async with opened(job_of(photos, each=4), api) as run:
-        assert (await run.plan()).shards == 1
-        part = Path(run.job.destination) / part_key(run.run_id, "00000")
-        making = asyncio.create_task(run.make(0))
-        await until(part.exists)
-        assert not making.done()
-        assert 1 <= pq.read_metadata(part).num_rows < 12
-        assert (await making).kept == 12
-        assert rows_of(run) == ["kept"] * 12
+async def cancelled_after(run: Run, kept: int) -> None:
+    """Make the first shard, and cancel that when so many images are kept and others are in flight."""
+    making = asyncio.create_task(run.make(0))
+    await until(lambda: run.engine.progress.kept >= kept and run.engine.progress.in_flight > 0)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
 
 
-async def test_a_shard_that_is_cancelled_writes_what_it_has(photos: Path, api: Sandbox, one_shard: None) -> None:
-    """Those in flight are paid for too: they are unknown, and the next run pays for none of them again."""
+async def test_a_journal_is_written_while_a_shard_is_being_made(photos: Path, api: Sandbox, one_shard: None) -> None:
+    """Who is killed loses no row: what was accepted is named at once, and the rows follow from the journal alone."""
     del one_shard
-    api.configure(latency_seconds=0.3)
+    api.configure(speed=1, latency_seconds=0.2)
     job = job_of(photos, each=4)
     async with opened(job, api) as run:
-        await run.plan()
+        assert (await planned(run)).shards == 1
         making = asyncio.create_task(run.make(0))
-        await until(lambda: run.engine.progress.kept >= 4)
-        making.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await making
-        rows = Counter(rows_of(run))
-    assert rows["kept"] >= 4
-    assert rows["unknown"] >= 1
-    assert rows.total() == api.bill().accepted
-    async with opened(job, api) as run:
-        plan = await run.plan()
-        assert (plan.already_done, plan.unknown_before, plan.new) == (rows["kept"], rows["unknown"], 12 - rows.total())
+        await until(lambda: run.engine.progress.kept >= 2)
+        named, unsettled = await open_items(run)
+        assert len(named) - len(unsettled) >= 2
+        assert named <= {line.request_id for line in api.bill().lines}
+        storage = open_storage(job.destination)
+        assert await part_keys(storage, run.run_id) == []
+        assert (await making).kept == 12
+        assert (await run.publish()).all_kept
+    assert len(rows_of(job)) == 12
 
 
-class SlowToLand:
-    """A folder in which the first part takes a second to land, whether or not somebody still waits for it."""
-
-    def __init__(self, inner: Storage) -> None:
-        self._inner = inner
-        self._landing: asyncio.Task[Entry] | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        """Be the folder in all else."""
-        return getattr(self._inner, name)
-
-    async def put(self, key: str, data: bytes | Path, **more: Any) -> Entry:
-        """Write, later."""
-        if "/metadata/" not in key or self._landing is not None:
-            return await self._inner.put(key, data, **more)
-
-        async def land() -> Entry:
-            await asyncio.sleep(1)
-            return await self._inner.put(key, data, **more)
-
-        self._landing = asyncio.create_task(land())
-        return await asyncio.shield(self._landing)
-
-
-async def test_older_rows_do_not_land_on_newer_ones(photos: Path, api: Sandbox, one_shard: None) -> None:
-    """A write that is broken off when the shard ends lands after the last one, and covers nothing."""
+async def test_what_a_cancelled_shard_had_in_flight_is_fetched_by_the_next_run(
+    photos: Path, api: Sandbox, one_shard: None
+) -> None:
+    """It was paid for: the next run closes the one before, fetches it, and pays only for what was never submitted."""
     del one_shard
-    api.configure(latency_seconds=0.3)
-    job = job_of(photos, each=1)
-    async with opened(job, api) as model:
-        storage: Any = SlowToLand(open_storage(job.destination, missing_ok=True))
-        run = Run(job, storage=storage, engine=model.engine, limits=LIMITS, clock=HurriedClock())
-        await run.plan()
-        await run.make(0)
-        await asyncio.sleep(1.2)
-    assert rows_of(run) == ["kept"] * 3
+    api.configure(speed=1, latency_seconds=0.2)
+    job = job_of(photos, each=4)
+    async with opened(job, api) as run:
+        await planned(run)
+        await cancelled_after(run, kept=4)
+        named, unsettled = await open_items(run)
+    assert unsettled
+    assert len(named) < 12
+    bill = api.bill()
+    receipt = await whole(job, api)
+    assert receipt.recovery["closed_run"] == run.run_id
+    assert receipt.recovery["kept"] == receipt.recovery["looked_for"] >= len(unsettled)
+    assert receipt.all_kept
+    frame = rows_of(job)
+    assert list(frame["status"]) == ["kept"] * 12
+    assert api.bill().accepted_twice() == {}
+    assert sorted(frame["request_id"]) == sorted(line.request_id for line in api.bill().lines)
+    assert named <= set(frame.loc[frame["run_id"] == run.run_id, "request_id"])
+    assert receipt.paid == 12 - bill.accepted
+
+
+@pytest.mark.parametrize("later_seconds", [4000, 20 * 86400], ids=["after an hour", "after weeks"])
+async def test_what_was_in_flight_long_ago_is_fetched_or_held(
+    photos: Path, api: Sandbox, one_shard: None, later_seconds: int
+) -> None:
+    """The API forgets a request, and its history keeps it for the days that its output lives; nothing is paid again."""
+    del one_shard
+    api.configure(speed=1, latency_seconds=0.2)
+    job = job_of(photos, each=2)
+    async with opened(job, api) as run:
+        await planned(run)
+        await cancelled_after(run, kept=1)
+        _, unsettled = await open_items(run)
+    api.advance_clock(later_seconds)
+    accepted = api.bill().accepted
+    # An output that is gone is asked for again and again, for it may come back.
+    receipt = await whole(job, api, clock=HurriedClock())
+    frame = rows_of(job)
+    assert len(frame) == 6
+    assert api.bill().accepted_twice() == {}
+    assert api.bill().accepted == accepted + receipt.paid == 6
+    if later_seconds < 86400:
+        assert receipt.all_kept
+    else:
+        held = frame[frame["status"] == "unknown"]
+        assert set(held["request_id"]) == unsettled
+        assert (receipt.unknown_before, receipt.all_kept) == (len(held), False)
+        assert {item["request_id"] for item in receipt.unknowns} == unsettled
+
+
+async def test_after_ctrl_c_there_is_a_period_of_grace(photos: Path, api: Sandbox, one_shard: None) -> None:
+    """What is not done by its end is told to be unknown, and is fetched by the next run: the bill shows each once."""
+    del one_shard
+    api.configure(speed=1, latency_seconds=1.5)
+    job = job_of(photos, each=2)
+    async with opened(job, api, grace_seconds=0.1) as run:
+        await planned(run)
+        making = asyncio.create_task(run.make(0))
+        await until(lambda: run.engine.progress.in_flight == 2)
+        run.engine.stop(StoppedByUser("stopped by SIGINT"))
+        await making
+        with pytest.raises(RunStopped, match="stopped by SIGINT") as stopped:
+            await run.publish()
+    told = stopped.value.receipt
+    assert (told.kept, told.unknown, told.left, told.dataset_rows) == (0, 2, 4, 2)
+    assert {item["request_id"] for item in told.unknowns} == {line.request_id for line in api.bill().lines}
+    assert set(rows_of(job)["error_code"]) == {"interrupted"}
+    api.configure(latency_seconds=0.05)
+    receipt = await whole(job, api)
+    # It was published, and had a receipt: there was nothing left to close.
+    assert (receipt.recovery["closed_run"], receipt.recovery["kept"], receipt.paid) == (None, 2, 4)
+    assert receipt.all_kept
+    assert list(rows_of(job)["status"]) == ["kept"] * 6
+    assert (api.bill().accepted, api.bill().accepted_twice()) == (6, {})
+
+
+async def test_what_is_done_within_the_period_of_grace_is_kept(photos: Path, api: Sandbox, one_shard: None) -> None:
+    """Who waits a moment after Ctrl-C has all that was paid for."""
+    del one_shard
+    api.configure(speed=1, latency_seconds=0.2)
+    job = job_of(photos, each=2)
+    async with opened(job, api, grace_seconds=20) as run:
+        await planned(run)
+        making = asyncio.create_task(run.make(0))
+        await until(lambda: run.engine.progress.in_flight == 2)
+        run.engine.stop(StoppedByUser("stopped"))
+        await making
+        with pytest.raises(RunStopped) as stopped:
+            await run.publish()
+    told = stopped.value.receipt
+    assert (told.kept, told.unknown, told.left) == (2, 0, 4)
+    assert api.bill().accepted == 2
+
+
+async def test_a_run_whose_process_is_silent_is_taken_over(photos: Path, api: Sandbox) -> None:
+    """Its lease runs out; and should it only have slept, it can write nothing and pay for nothing any more."""
+    api.configure(speed=1, latency_seconds=0.2)
+    job = job_of(photos, each=2)
+    async with opened(job, api) as sleeper:
+        await planned(sleeper)
+        await sleeper.make(0)
+        silence(job, seconds=3600)
+        receipt = await whole(job, api)
+        assert receipt.recovery["closed_run"] == sleeper.run_id
+        assert (receipt.already_done, receipt.paid, receipt.all_kept) == (1, 5, True)
+        assert (await sleeper.make(1)).kept == 0
+        with pytest.raises(RunStopped) as stopped:
+            await sleeper.publish()
+        assert (stopped.value.receipt.stopped_by, stopped.value.receipt.kept) == ("replaced", 1)
+    assert len(rows_of(job)) == 6
+    assert (api.bill().accepted, api.bill().accepted_twice()) == (6, {})
 
 
 async def test_a_shard_is_not_made_twice(photos: Path, api: Sandbox) -> None:
     """Whoever schedules shards may try one again; that would pay for it again."""
     async with opened(job_of(photos, each=1), api) as run:
-        await run.plan()
+        await planned(run)
         await run.make(0)
         with pytest.raises(RuntimeError, match="not made twice"):
             await run.make(0)
@@ -161,12 +273,23 @@ async def test_a_shard_is_not_made_twice(photos: Path, api: Sandbox) -> None:
 
 
 async def test_a_stop_ends_the_planning(photos: Path, api: Sandbox) -> None:
-    """Nothing is paid, and no shard is left behind that somebody could take."""
+    """Nothing is paid, and no plan is left behind that somebody could take."""
     async with opened(job_of(photos, each=1), api) as run:
+        await run.recover()
         run.engine.stop(StoppedByUser("stopped"))
         with pytest.raises(StoppedByUser):
             await run.plan()
-    assert not (photos.parent / "dataset").exists()
+    assert not list((photos.parent / "dataset").glob("_runs/*/plan/plan.json"))
+    assert api.bill().accepted == 0
+
+
+async def test_a_stop_ends_the_recovery(photos: Path, api: Sandbox) -> None:
+    """Before anything is planned; the dataset is given back."""
+    async with opened(job_of(photos, each=1), api) as run:
+        run.engine.stop(StoppedByUser("stopped"))
+        with pytest.raises(StoppedByUser):
+            await run.recover()
+    assert (await whole(job_of(photos, each=1), api)).all_kept
 
 
 @pytest.mark.parametrize(

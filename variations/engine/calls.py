@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from variations import errors
 from variations.api.retry import get_delay_seconds, submit_delay_seconds
-from variations.engine.clock import Clock
+from variations.clock import Clock
 from variations.engine.rate import Priority, RateLimit
 
 # So many items in a row that came to nothing are an outage, not theirs. Where a tenth of the answers gets lost, eight

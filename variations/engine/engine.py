@@ -1,16 +1,17 @@
 """The engine: a steady stream of requests, each from its submit to its stored images.
 
 An item takes a slot, submits, polls until it is done and gives the slot back; then its images are fetched, checked
-and stored. A slot is refilled the moment it is free. One item's failure is that item's row; what condemns the run, and
-what asks for a person, closes the door to new submits, and what is in flight is finished: it is paid for.
+and stored, and it is written down what became of them. A slot is refilled the moment it is free. One item's failure is
+that item's row; what condemns the run, and what asks for a person, closes the door to new submits, and what is in
+flight is finished: it is paid for.
 """
 
 import asyncio
 import logging
 import random as random_module
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import fields, replace
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,23 +20,27 @@ from variations.api.answers import shown_text
 from variations.api.client import Client
 from variations.api.download import OutputPolicy, fetch_output
 from variations.api.retry import backoff_seconds
+from variations.clock import Clock, SystemClock
+from variations.engine.budget import Budget
 from variations.engine.calls import OUTAGE_ITEMS, Calls
-from variations.engine.clock import Clock, SystemClock
 from variations.engine.limits import Limits
+from variations.engine.lost_submits import LostSubmits
 from variations.engine.outputs import OutputStore
+from variations.engine.poller import CHECK_SECONDS, Poller
 from variations.engine.polling import FixedInterval, PollingSchedule
 from variations.engine.progress import Progress
 from variations.engine.rate import NoMoreNew, RateLimit
-from variations.engine.sources import HandedOver, SourceUrls
+from variations.engine.request import Log, Request, Unsettled
+from variations.engine.sources import SourceUrls
+from variations.engine.submitter import HISTORY_SECONDS, Submitter
+from variations.ledger.records import FoundIn, Record, Settled, Withdrawn
 from variations.models import (
     Completed,
-    Failed,
+    HistoryRecord,
+    ImageOutcome,
     Metrics,
     Outcome,
     OutcomeStatus,
-    OutputFile,
-    Processing,
-    Status,
     Variation,
 )
 from variations.storage import Storage
@@ -43,25 +48,24 @@ from variations.uris import public_uri
 
 logger = logging.getLogger(__name__)
 
-RESULT_SECONDS: Final = 120.0
-CHECK_SECONDS: Final = 15.0
 # After acceptance these alone say for certain that no image is to be had; anything else leaves it unknown. An output
 # that could not be fetched is there for days.
 CERTAIN: Final = (errors.InferenceFailed, errors.OutputInvalid, errors.OutputMissing)
 
 
-@dataclass(slots=True)
-class _Request:
-    """What is known so far of one variation's request."""
+_IMAGE_FIELDS: Final = tuple(one.name for one in fields(ImageOutcome))
 
-    variation: Variation
-    source: HandedOver | None = None
-    request_id: str | None = None
-    submitted_at: datetime | None = None
-    submitted: float = 0.0
-    may_be_accepted: bool = False
-    polls: int = 0
-    is_from_history: bool = False
+
+class NoLog:
+    """Writes nothing down: for benches, and tests of what the engine does besides."""
+
+    async def append(self, *records: Record) -> datetime:
+        """Forget the records."""
+        del records
+        return datetime.now(UTC)
+
+    async def accept(self, variation_id: str, request_id: str, *, found_in: FoundIn = "answer") -> None:
+        """Forget it."""
 
 
 class Engine:
@@ -92,7 +96,6 @@ class Engine:
         self.progress = progress or Progress()
         self._clock = clock or SystemClock()
         self._random = random
-        self._schedule = schedule or FixedInterval(limits.poll_interval_seconds, limits.deadline_seconds)
         self._rate = RateLimit(limits.requests_per_minute, clock=self._clock)
         self._calls = Calls(
             self._rate,
@@ -106,7 +109,21 @@ class Engine:
         # What is done and not yet stored is bounded too: where outputs cannot be had, nothing more is paid for.
         self._unsettled = asyncio.Semaphore(limits.max_in_flight + 2 * limits.max_images_in_memory)
         self._paid_in_vain_in_a_row = 0
-        self._sources = SourceUrls(self._upload, presign_seconds=limits.presign_seconds)
+        self.budget = Budget(limits.max_cost_usd, price_usd=limits.price_usd)
+        self._submitter = Submitter(
+            client,
+            self._calls,
+            sources=SourceUrls(self._upload, presign_seconds=limits.presign_seconds),
+            budget=self.budget,
+            lost=LostSubmits(self._history_page, clock=self._clock),
+            limits=limits,
+            clock=self._clock,
+            is_stopped=lambda: self.stopped_by is not None,
+        )
+        schedule = schedule or FixedInterval(limits.poll_interval_seconds, limits.deadline_seconds)
+        self._poller = Poller(client, self._calls, schedule=schedule, clock=self._clock)
+        self._items: set[asyncio.Task[None]] = set()
+        self._grace: asyncio.Task[None] | None = None
         self._policy = OutputPolicy(urlsplit(client.endpoint.base_url).hostname or "", limits.output_hosts)
         self._outputs = OutputStore(
             self._fetch, storage=storage, max_images=limits.max_images_in_memory, pause=self._back_off
@@ -114,11 +131,22 @@ class Engine:
         self.stopped_by: errors.RunError | errors.RunPaused | None = None
 
     def stop(self, reason: errors.RunError | errors.RunPaused) -> None:
-        """Submit nothing more and finish what is in flight; the first reason stays."""
+        """Submit nothing more and finish what is in flight; the first reason stays.
+
+        Where it is the user, or a machine that is about to be taken away, what is in flight has the grace period to
+        finish; what has not by then is left to the next run, which finds it in the journal.
+        """
         if self.stopped_by is None:
             self.stopped_by = reason
             self.progress.stopping = reason.message
             self._rate.close_to_new()
+        if isinstance(reason, errors.StoppedByUser) and self._grace is None:
+            self._grace = asyncio.get_running_loop().create_task(self._end_after_grace())
+
+    async def _end_after_grace(self) -> None:
+        await self._clock.sleep(self._limits.grace_seconds)
+        for item in self._items:
+            item.cancel()
 
     async def check_key(self) -> float | None:
         """Ask for the balance, so that a wrong key is found before anything else; USD, or None where it is not told.
@@ -135,130 +163,116 @@ class Engine:
             logger.warning("the balance is not known: %s", error)
             return None
 
-    async def run(self, variations: Iterable[Variation], outcomes: list[Outcome] | None = None) -> list[Outcome]:
+    async def run(self, variations: Iterable[Variation], log: Log | None = None) -> list[Outcome]:
         """Make the variations, and return what became of each image.
 
-        A variation that was not submitted because the engine stopped has no outcome: it is still to be made.
+        A variation that was not submitted because the engine stopped has no outcome: it is still to be made. Nor has
+        one that is in flight when the grace period ends: it is in the log.
 
         Args:
             variations: to be made, in their order.
-            outcomes: the list to return, filled as it happens: what is in it is known even if this is cancelled.
+            log: where it is written down.
         """
-        outcomes = [] if outcomes is None else outcomes
+        return await self._each((Request(variation) for variation in variations), log or NoLog())
+
+    async def resume(self, items: Iterable[Unsettled], log: Log | None = None) -> list[Outcome]:
+        """Fetch what earlier runs submitted; submits nothing. Returns what is known now of each image.
+
+        What is still unknown is not written down again.
+        """
+        now = self._clock.monotonic()
+        return await self._each((Request.of_unsettled(item, now=now) for item in items), log or NoLog())
+
+    async def _each(self, requests: Iterable[Request], log: Log) -> list[Outcome]:
+        outcomes: list[Outcome] = []
         async with asyncio.TaskGroup() as group:
-            for variation in variations:
+            for request in requests:
                 await self._unsettled.acquire()
                 await self._slots.acquire()
                 if self.stopped_by is not None:
                     self._slots.release()
                     self._unsettled.release()
                     break
-                group.create_task(self._make(variation, outcomes))
+                item = group.create_task(self._make(request, log, outcomes))
+                self._items.add(item)
+                item.add_done_callback(self._items.discard)
         return outcomes
 
-    async def _make(self, variation: Variation, outcomes: list[Outcome]) -> None:
-        request = _Request(variation)
+    async def _make(self, request: Request, log: Log, outcomes: list[Outcome]) -> None:
         made: list[Outcome] = []
         try:
-            completed = await self._request(request)
-            made = await self._collect(request, completed)
-        except NoMoreNew:
-            pass
-        except asyncio.CancelledError:
-            # The process is being ended. What may be paid for is written down, and not paid for again.
-            if request.may_be_accepted:
-                interrupted = errors.Interrupted("the process was ended while it was in flight")
-                outcomes += self._not_kept(request, interrupted)
-            raise
-        except Exception as error:  # noqa: BLE001 - a bug in one item must not take the paid requests of others with it
-            made = self._not_kept(request, error)
+            made = await self._made(request, log)
+            await self._write_down(request, made, log)
+        except errors.RunError as error:
+            # What cannot be written down is not done; the next run finds what can be found.
+            self.stop(error)
+            return
         finally:
             self._unsettled.release()
+            self._settle_money(request, made)
         outcomes += made
-        for outcome in made:
-            self._count(outcome)
-        self._check_what_is_paid(made)
+        if not request.is_resumed:
+            for outcome in made:
+                self._count(outcome)
+            self._check_what_is_paid(made)
 
-    async def _request(self, request: _Request) -> Completed:
+    async def _made(self, request: Request, log: Log) -> list[Outcome]:
+        try:
+            return await self._collect(request, await self._request(request, log))
+        except NoMoreNew:
+            return []
+        except Exception as error:  # noqa: BLE001 - a bug in one item must not take the paid requests of others with it
+            return self._not_kept(request, error)
+
+    async def _write_down(self, request: Request, made: list[Outcome], log: Log) -> None:
+        variation_id = request.variation.variation_id
+        if not made:
+            if request.intended_at is not None and not request.may_be_accepted:
+                await log.append(Withdrawn(variation_id=variation_id, reason="the run stopped before it was submitted"))
+        elif not (request.is_resumed and all(outcome.status == "unknown" for outcome in made)):
+            images = tuple(ImageOutcome(**{name: getattr(outcome, name) for name in _IMAGE_FIELDS}) for outcome in made)
+            await log.append(Settled(variation_id=variation_id, images=images))
+
+    def _settle_money(self, request: Request, made: list[Outcome]) -> None:
+        """Turn what was reserved for a request into what it cost; what is unknown stays reserved."""
+        images = request.reserved_images
+        if not images:
+            return
+        known = [outcome for outcome in made if outcome.status != "unknown"]
+        was_not_submitted = not made and not request.may_be_accepted
+        self.budget.settle(
+            images,
+            known_images=images if was_not_submitted else len(known),
+            cost_usd=sum(outcome.cost_usd for outcome in known),
+            charged_images=sum(1 for outcome in known if outcome.cost_usd),
+        )
+
+    async def _request(self, request: Request, log: Log) -> Completed:
         """Take a request from submit to completion; the slot, which the caller took, is given back at its end."""
         try:
-            await self._submit(request)
+            if not request.is_resumed:
+                await self._submitter.submit(request, log)
+            elif request.request_id is None:
+                patience = HISTORY_SECONDS / 2 - (self._clock.monotonic() - request.submitted)
+                await self._submitter.look_for(request, log, patience_seconds=max(0.0, patience))
             self.progress.in_flight += 1
             try:
-                return await self._wait(request)
+                return await self._poller.wait(request)
             finally:
                 self.progress.in_flight -= 1
         finally:
             self._slots.release()
 
-    async def _submit(self, request: _Request) -> None:
-        request.source = await self._sources.url_of(request.variation.source)
-        inputs = {"redux_image": request.source.url, **request.variation.parameters.as_sent()}
-
-        async def submit() -> str:
-            request.submitted_at = self._clock.now()
-            request.submitted = self._clock.monotonic()
-            request.may_be_accepted = True
-            try:
-                return (await self._client.submit(inputs)).request_id
-            except errors.VariationsError as error:
-                request.may_be_accepted = isinstance(error, errors.SubmitUnknown)
-                raise
-
-        request.request_id = await self._calls.send("submit", submit)
-
-    async def _wait(self, request: _Request) -> Completed:
-        """Poll until the request is done."""
-        request_id = request.request_id or ""
-        while (age := self._clock.monotonic() - request.submitted) < self._schedule.deadline_seconds:
-            await self._clock.sleep(self._schedule.next_poll_seconds(age, request.polls))
-            request.polls += 1
-            try:
-                status = await self._calls.get(
-                    "status", lambda: self._client.status(request_id), seconds=self._schedule.deadline_seconds - age
-                )
-            except errors.RequestGone as gone:
-                status = await self._from_history(request, gone)
-            match status:
-                case Completed():
-                    return status
-                case Failed():
-                    raise errors.InferenceFailed(status.error, request_id=request_id)
-        raise errors.InferenceTimeout(request_id, age)
-
-    async def _from_history(self, request: _Request, gone: errors.RequestGone) -> Status:
-        """Look a request up that the API forgot: its record stays, and its output lives for days."""
-        request_id = request.request_id or ""
-        try:
-            record = await self._calls.get(
-                "history", lambda: self._client.history_record(request_id), seconds=RESULT_SECONDS
-            )
-        except (errors.ItemError, errors.RunError):
-            # The history is a service of its own: what is wrong with it is not wrong with the run.
-            raise gone from None
-        if record.status == "FAILED":
-            return Failed(request_id, record.error or "")
-        if record.status == "PENDING":
-            return Processing(request_id)
-        if not record.output_urls:
-            raise gone
-        request.is_from_history = True
-        return Completed(
-            request_id,
-            tuple(OutputFile(url) for url in record.output_urls),
-            Metrics(cost_usd=record.cost_usd, total_seconds=record.latency_seconds),
-        )
-
-    async def _collect(self, request: _Request, completed: Completed) -> list[Outcome]:
+    async def _collect(self, request: Request, completed: Completed) -> list[Outcome]:
         """Fetch and store every image of a finished request; what is missing of those wanted is a row too."""
         if not completed.outputs:
-            completed = await self._with_outputs(request)
+            completed = await self._poller.with_outputs(request)
         completed_at = self._clock.now()
         wanted = request.variation.parameters.num_outputs
         made = min(wanted, len(completed.outputs))
         cost_usd = completed.metrics.cost_usd
         shared_by = wanted if request.is_from_history else made
-        cost_each = self._limits.price_usd if cost_usd is None else cost_usd / shared_by
+        cost_each = self.budget.price_usd if cost_usd is None else cost_usd / shared_by
 
         async def keep(index: int) -> Outcome:
             outcome = self._outcome(request, index, metrics=completed.metrics, completed_at=completed_at)
@@ -269,39 +283,23 @@ class Engine:
                 image = await self._outputs.keep(request.variation, completed.outputs[index], output_index=index)
             except Exception as error:  # noqa: BLE001 - nor may one image take the others of its request with it
                 code, text = _code_and_text(error)
-                return replace(outcome, status=self._blame(request, error), error_code=code, error=text)
+                status = self._blame(request, error)
+                return replace(outcome, status=status, error_code=code, error=text, can_retry=_can_retry(error, status))
             return replace(outcome, status="kept", image=image)
 
         return list(await asyncio.gather(*(keep(index) for index in range(wanted))))
 
-    def _missing(self, request: _Request, outcome: Outcome, *, made: int) -> Outcome:
+    def _missing(self, request: Request, outcome: Outcome, *, made: int) -> Outcome:
         """Return the row of an image that was wanted, and that the finished request does not name."""
         if request.is_from_history:
             # A single record names one output of several: the others were made, and may be found.
             error: errors.ItemError = errors.RequestGone("forgotten by the API, and the history names no such output")
-            outcome = replace(outcome, status="unknown", cost_usd=self._limits.price_usd)
+            outcome = replace(outcome, status="unknown", cost_usd=self.budget.price_usd)
         else:
             error = errors.OutputMissing(f"asked for {request.variation.parameters.num_outputs}, the API made {made}")
-        return replace(outcome, error_code=error.code, error=error.message)
+        return replace(outcome, error_code=error.code, error=error.message, can_retry=_can_retry(error, outcome.status))
 
-    async def _with_outputs(self, request: _Request) -> Completed:
-        try:
-            return await self._calls.get("result", lambda: self._result(request), seconds=RESULT_SECONDS)
-        except errors.RequestGone as gone:
-            found = await self._from_history(request, gone)
-            if not isinstance(found, Completed):
-                raise
-            return found
-
-    async def _result(self, request: _Request) -> Completed:
-        status = await self._client.result(request.request_id or "")
-        if isinstance(status, Failed):
-            raise errors.InferenceFailed(status.error, request_id=request.request_id)
-        if isinstance(status, Completed) and status.outputs:
-            return status
-        raise errors.ServiceUnavailable("done, but its result names no image", request_id=request.request_id)
-
-    def _not_kept(self, request: _Request, error: Exception) -> list[Outcome]:
+    def _not_kept(self, request: Request, error: Exception) -> list[Outcome]:
         """Return the rows of a request that came to nothing; none if it was the run that ended before it left."""
         status = self._blame(request, error)
         if request.request_id is None and isinstance(error, errors.RunError | errors.RunPaused):
@@ -313,13 +311,14 @@ class Engine:
                 status=status,
                 error_code=code,
                 error=text,
+                can_retry=_can_retry(error, status),
                 # What cannot be known is counted as spent.
-                cost_usd=self._limits.price_usd if status == "unknown" else 0.0,
+                cost_usd=self.budget.price_usd if status == "unknown" else 0.0,
             )
             for index in range(request.variation.parameters.num_outputs)
         ]
 
-    def _blame(self, request: _Request, error: Exception) -> OutcomeStatus:
+    def _blame(self, request: Request, error: Exception) -> OutcomeStatus:
         """Say what an error makes of its item, and stop the run where it is not the item's alone."""
         if isinstance(error, errors.RunError | errors.RunPaused):
             self.stop(error)
@@ -331,7 +330,7 @@ class Engine:
 
     def _outcome(
         self,
-        request: _Request,
+        request: Request,
         output_index: int,
         *,
         metrics: Metrics = Metrics(),  # noqa: B008 - frozen
@@ -375,6 +374,13 @@ class Engine:
                     )
                 )
 
+    async def _history_page(self, page: int, *, from_date: str, to_date: str) -> list[HistoryRecord]:
+        return await self._calls.get(
+            "history",
+            lambda: self._client.history(page=page, from_date=from_date, to_date=to_date),
+            seconds=HISTORY_SECONDS,
+        )
+
     async def _upload(self, content: bytes, content_type: str) -> str:
         return (await self._calls.send("upload", lambda: self._client.upload_asset([(content, content_type)])))[0]
 
@@ -383,6 +389,13 @@ class Engine:
 
     async def _back_off(self, attempt: int) -> None:
         await self._clock.sleep(backoff_seconds(attempt, random=self._random()))
+
+
+def _can_retry(error: Exception, status: OutcomeStatus) -> bool | None:
+    """Say of a failure whether trying it again can help."""
+    if status != "failed":
+        return None
+    return error.can_retry if isinstance(error, errors.ItemError) else True
 
 
 def _code_and_text(error: Exception) -> tuple[str, str]:

@@ -20,6 +20,11 @@ class Limits:
         max_images_in_memory: images fetched and not yet stored.
         presign_seconds: life of a presigned source URL.
         price_usd: of an image, where the API does not report it.
+        max_cost_usd: what a run may cost at most; 0 for no limit.
+        grace_seconds: from a signal to stop until what is in flight is left to the next run.
+        intent_seconds: from its intent on, so long a POST may leave.
+        submit_seconds: at the most a POST takes, from when it leaves until the client has given it up and nothing of it
+            can arrive any more.
         output_hosts: from which outputs may be fetched besides the API's own.
     """
 
@@ -31,4 +36,13 @@ class Limits:
     max_images_in_memory: int = 16
     presign_seconds: int = 6 * 3600
     price_usd: float = 0.031
+    max_cost_usd: float = 0.0
+    grace_seconds: float = 20.0
+    intent_seconds: float = 60.0
+    submit_seconds: float = 90.0
     output_hosts: tuple[str, ...] = ()
+
+    @property
+    def intent_is_over_seconds(self) -> float:
+        """How long after an intent became durable nothing can come of it any more that has not."""
+        return self.intent_seconds + self.submit_seconds

@@ -12,6 +12,7 @@ class Progress:
 
     Attributes:
         total: images wanted of this run; None until it is planned.
+        step: what it does until then.
         in_flight: requests accepted and not yet done.
         cost_usd: spent, what may be spent on unknown ones included.
         requests: calls made of the API, by kind.
@@ -19,6 +20,7 @@ class Progress:
     """
 
     total: int | None = None
+    step: str = "starting"
     in_flight: int = 0
     kept: int = 0
     failed: int = 0

@@ -5,7 +5,7 @@ import heapq
 import itertools
 from enum import IntEnum
 
-from variations.engine.clock import Clock
+from variations.clock import Clock
 
 # What may be caught up after a pause of our own, such as a busy processor.
 BURST_SECONDS = 1.0

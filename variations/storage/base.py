@@ -39,6 +39,25 @@ class Storage(Protocol):
     def list(self, prefix: str = "") -> AsyncIterator[Entry]:
         """Yield every object whose key starts with `prefix`, in key order, page by page."""
 
+    def folders(self, prefix: str = "") -> AsyncIterator[str]:
+        """Yield the names of the folders directly below `prefix`, in the order of their UTF-8, without a slash.
+
+        What lies in them is not walked. A folder is listed if an object lies in it, at any depth; one without may be
+        listed, too, if the store keeps such (an empty local folder, the mark of an S3 console).
+
+        Args:
+            prefix: the folder to look in: empty, or something that ends in `/`. One that is not there has none.
+
+        Raises:
+            BadInput: the prefix does not end in `/`.
+        """
+
+    async def now(self) -> datetime:
+        """Return the store's own time in UTC, to the second or finer: the `Entry.modified` of an object written now.
+
+        Whoever judges the age of an object subtracts from this, not from this machine's time, which may be off.
+        """
+
     async def head(self, key: str) -> Entry | None:
         """Return what the store says of one object, or None if there is none."""
 

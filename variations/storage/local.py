@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -85,6 +85,35 @@ class LocalStorage:
                 for entry in page:
                     yield entry
         await asyncio.to_thread(self._missing_root)
+
+    async def folders(self, prefix: str = "") -> AsyncIterator[str]:
+        """Yield the names of the folders directly below `prefix`, in the order of their UTF-8, without a slash.
+
+        Empty ones are among them, which S3 does not have, and links to folders are not.
+
+        Raises:
+            BadInput: the prefix does not end in `/`.
+            BucketNotFound: there is no such folder as the root.
+        """
+        check_prefix(prefix, root=self.uri)
+        if prefix and not prefix.endswith("/"):
+            raise BadInput(f"{printable(self.uri)}: {prefix!r} names no folder to look in: end it in '/'")
+        with self._errors(prefix):
+            names = await asyncio.to_thread(self._folders, prefix)
+        for name in names:
+            yield name
+
+    async def now(self) -> datetime:
+        """Return the file system's own time in UTC, which another machine's clock may give: that of a new file.
+
+        Where the folder is not there and need not be, it is this machine's time, and nothing is made.
+
+        Raises:
+            AccessDenied: no file can be made in the folder.
+            BucketNotFound: there is no such folder.
+        """
+        with self._errors(""):
+            return await asyncio.to_thread(self._now)
 
     async def head(self, key: str) -> Entry | None:
         """Return what the file system says of one file, or None if there is none.
@@ -200,6 +229,19 @@ class LocalStorage:
     def _missing_root(self) -> None:
         if not self._missing_ok and not self._root.is_dir():
             raise BucketNotFound(f"{printable(self.uri)}: there is no such folder: check its name, or make it")
+
+    def _folders(self, prefix: str) -> Sequence[str]:
+        found = [] if "//" in prefix else _names(self._root / prefix, "")
+        self._missing_root()
+        # Without its slash a name may sort elsewhere: `a-b/` is before `a/`.
+        return sorted((name[:-1] for name in found if name.endswith("/")), key=str.encode)
+
+    def _now(self) -> datetime:
+        if not self._root.is_dir():
+            self._missing_root()
+            return datetime.now(UTC)
+        with temporary_beside(self._root / "now") as temporary:
+            return _entry("now", os.fstat(temporary.file.fileno())).modified
 
     def _head(self, key: str) -> Entry | None:
         entry = _entry_at(self._root / key, key)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from variations.errors import BadInput, BucketNotFound, PreconditionFailed, StorageUnavailable
+from variations.errors import BadInput, BucketNotFound, PreconditionFailed, StorageError, StorageUnavailable
 from variations.storage.base import Entry
 from variations.storage.files import open_for_upload, temporary_beside, writing_locally
 from variations.storage.keys import (
@@ -106,6 +106,53 @@ class S3Storage:
             token = page.get("NextContinuationToken")
             if token is None:
                 return
+
+    async def folders(self, prefix: str = "") -> AsyncIterator[str]:
+        """Yield the names of the folders directly below `prefix`, in the order of their UTF-8, without a slash.
+
+        All pages are fetched first: S3 sorts a name with its slash, and has `a-b/` before `a/`. An empty object with
+        which a console marks a folder makes it one.
+
+        Raises:
+            BadInput: the prefix does not end in `/`.
+        """
+        check_prefix(prefix, root=self.uri)
+        if prefix and not prefix.endswith("/"):
+            raise BadInput(f"{printable(self.uri)}: {prefix!r} names no folder to look in: end it in '/'")
+        names: set[str] = set()
+        token: str | None = None
+        while True:
+            request = partial(self._page, prefix, token, delimiter="/")
+            page = await self._repeating_broken_bodies(prefix, request, doing="list")
+            for item in page.get("CommonPrefixes", ()):
+                names.add(item["Prefix"].removeprefix(self._prefix + prefix).removesuffix("/"))
+            token = page.get("NextContinuationToken")
+            if token is None:
+                break
+        for name in sorted(names, key=str.encode):
+            yield name
+
+    async def now(self) -> datetime:
+        """Return the store's own time in UTC, to the second: the `Date` of its answer to a listing of one object.
+
+        Raises:
+            BucketNotFound: there is no such bucket.
+            StorageError: the answer has no date, or one that cannot be read.
+        """
+        with self._errors("", doing="list"):
+            try:
+                answer = await self._run(
+                    lambda client: client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+                )
+                date = _date(answer)
+            except ClientError as error:
+                # A refusal to list is dated, too, and all that somebody gets who may only read and write objects.
+                if answer_code(error) != "AccessDenied":
+                    raise
+                date = _date(error.response)
+        if date is None:
+            raise StorageError(f"{printable(self.uri)}: the answer of the store has no Date that can be read")
+        return date
 
     async def head(self, key: str) -> Entry | None:
         """Return what the store says of one object, or None if there is none.
@@ -280,8 +327,10 @@ class S3Storage:
             " repeat later"
         )
 
-    def _page(self, prefix: str, token: str | None, client: "S3Client") -> Any:
+    def _page(self, prefix: str, token: str | None, client: "S3Client", *, delimiter: str | None = None) -> Any:
         extra: dict[str, Any] = {} if token is None else {"ContinuationToken": token}
+        if delimiter is not None:
+            extra["Delimiter"] = delimiter
         page = client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **extra)
         if "IsTruncated" not in page:
             # Botocore repeats a page whose XML breaks off, and takes one of which nothing arrived for an empty one.
@@ -340,10 +389,10 @@ class S3Storage:
                 body = stack.enter_context(open_for_upload(data, uri=self.uri_of(key)))
                 size = _size(body)
             answer = client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body, **extra)
-        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        date = _date(answer)
         if date is None:
             return self._head(key, client)
-        return _entry(key, size=size, modified=parsedate_to_datetime(date), etag=answer["ETag"])
+        return _entry(key, size=size, modified=date, etag=answer["ETag"])
 
     def _presigned_url(self, key: str, expires_seconds: int, client: "S3Client") -> str:
         if is_amazon(client):
@@ -382,6 +431,13 @@ def _read(body: Any) -> bytes:
 
 def _is_missing(error: ClientError) -> bool:
     return answer_code(error) in {"404", "NoSuchKey"}
+
+
+def _date(answer: Any) -> datetime | None:
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None
 
 
 def _entry(key: str, *, size: int, modified: datetime, etag: str) -> Entry:

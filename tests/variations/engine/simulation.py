@@ -25,6 +25,8 @@ from PIL import Image
 from variations.api.client import Client, Endpoint
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
+from variations.engine.request import Log
+from variations.ledger.records import Accepted, FoundIn, Intended, Record
 from variations.models import Outcome, Source, Variation
 from variations.parameters import Parameters
 from variations.storage import Entry
@@ -80,6 +82,9 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         """Return the simulated time in seconds."""
         return self._jumping.now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Do nothing: the base class would wait for a thread, and time would jump meanwhile."""
+
 
 def simulate(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on simulated time."""
@@ -112,6 +117,39 @@ def picture(seed: int = 0, *, image_format: str = "JPEG") -> bytes:
     sink = io.BytesIO()
     Image.radial_gradient("L").resize((64, 48)).rotate(seed % 360).convert("RGB").save(sink, image_format)
     return sink.getvalue()
+
+
+class MemoryLog:
+    """A log in memory, by the simulated clock; `fails` makes a write fail, by its number from 1."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.writes = 0
+        self.fails: Callable[[int], Exception | None] = lambda _: None
+
+    async def append(self, *records: Record) -> datetime:
+        """Write records."""
+        self.writes += 1
+        error = self.fails(self.writes)
+        await asyncio.sleep(0.01)
+        if error is not None:
+            raise error
+        self.records += records
+        return LoopClock().now()
+
+    async def accept(self, variation_id: str, request_id: str, *, found_in: FoundIn = "answer") -> None:
+        """Write down that a submit was accepted."""
+        await self.append(Accepted(variation_id=variation_id, request_id=request_id, found_in=found_in))
+
+    def intended(self) -> list[str]:
+        """Return the variations that were about to be submitted."""
+        return [record.variation_id for record in self.records if isinstance(record, Intended)]
+
+    def accepted(self) -> dict[str, str]:
+        """Return the request of each variation that was accepted."""
+        found = [record for record in self.records if isinstance(record, Accepted)]
+        assert len({record.variation_id for record in found}) == len(found), "a variation was accepted twice"
+        return {record.variation_id: record.request_id for record in found}
 
 
 class MemoryStorage:
@@ -157,7 +195,7 @@ class FakeApi(httpx.AsyncBaseTransport):
     """The API at the HTTP boundary. Each `on_…` may answer in its place; None lets the API answer as it does.
 
     `on_submit` is given the submit's number from 1 and its inputs; an exception with `accepted = True` is raised
-    after the request was accepted.
+    after the request was accepted. `landed` tells which requests the pages of the history show: none, unless it is set.
     """
 
     latency: Callable[[int], float] = lambda _: 16.0
@@ -168,6 +206,8 @@ class FakeApi(httpx.AsyncBaseTransport):
     on_status: Callable[[str, int], Answer] = lambda *_: None
     on_result: Callable[[str, int], Answer] = lambda *_: None
     on_history: Callable[[str, int], Answer] = lambda *_: None
+    on_history_page: Callable[[int], Answer] = lambda _: None
+    landed: Callable[["FakeApi"], Iterable["ApiRequest"]] = lambda _: ()
     on_output: Callable[[str, int], Answer] = lambda *_: None
     on_upload: Callable[[int], Answer] = lambda _: None
     made: Callable[[dict[str, Any]], int] = lambda inputs: inputs["num_outputs"]
@@ -226,6 +266,8 @@ class FakeApi(httpx.AsyncBaseTransport):
                 return self.on_result(target, number) or self._told(target, with_output=True)
             case "history":
                 return self.on_history(target, number) or httpx.Response(404, json={"error": "Request not found."})
+            case "history page":
+                return self.on_history_page(number) or self._page(int(request.url.params["page"]))
             case "upload":
                 url = f"{BASE_URL}/assets/{number}.jpg"
                 return self.on_upload(number) or httpx.Response(200, json={"file_urls": [url]})
@@ -236,6 +278,10 @@ class FakeApi(httpx.AsyncBaseTransport):
         await asyncio.sleep(0.2)
         self.fetching -= 1
         return self.on_output(target, number) or httpx.Response(200, content=picture())
+
+    def _page(self, page: int) -> httpx.Response:
+        newest = sorted(self.landed(self), key=lambda request: request.accepted_at, reverse=True) if page == 1 else []
+        return httpx.Response(200, json=list(map(_page_row, newest)))
 
     def _over_limit(self, calls: int, seconds: float) -> httpx.Response | None:
         now = asyncio.get_running_loop().time()
@@ -281,6 +327,12 @@ class FakeApi(httpx.AsyncBaseTransport):
         return httpx.Response(200, json=body)
 
 
+def _page_row(request: ApiRequest) -> dict[str, Any]:
+    created_at = EPOCH + timedelta(seconds=request.accepted_at)
+    row = {"request_id": request.request_id, "model_status": "PENDING", "model_created": created_at.isoformat()}
+    return {**row, "request_body": request.inputs}
+
+
 def output_url(request_id: str, index: int = 0) -> str:
     """Return where an output lies."""
     return f"{BASE_URL}/outputs/{request_id}-{index}.jpg"
@@ -295,7 +347,7 @@ def _kind(method: str, path: str) -> tuple[str, str]:
     if parts[:2] == ["v2", "requests"]:
         return "result", parts[2]
     if parts[0] == "request-history":
-        return "history", parts[1]
+        return ("history", parts[1]) if parts[1:] else ("history page", "")
     return ("credits", "") if parts[-1] == "get-user-credits" else ("output", parts[-1])
 
 
@@ -369,6 +421,7 @@ def run(
     wanted: Iterable[Variation],
     *,
     storage: MemoryStorage | None = None,
+    log: Log | None = None,
     meanwhile: Callable[[Stage], Awaitable[None]] | None = None,
     **limits: Any,
 ) -> tuple[list[Outcome], Stage]:
@@ -378,6 +431,6 @@ def run(
         async with staged(api, storage, **limits) as stage, asyncio.TaskGroup() as group:
             if meanwhile is not None:
                 group.create_task(meanwhile(stage))
-            return await stage.engine.run(wanted), stage
+            return await stage.engine.run(wanted, log or MemoryLog()), stage
 
     return simulate(main())

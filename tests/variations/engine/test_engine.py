@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 from variations import errors
 from variations.engine.calls import OUTAGE_ITEMS
 from variations.engine.outputs import DECODE_ATTEMPTS, FETCH_ATTEMPTS
+from variations.ledger.records import Record
 from variations.models import Outcome
 
 from .simulation import (
     BASE_URL,
     KEY,
     PRICE_USD,
+    ApiRequest,
     FakeApi,
+    MemoryLog,
     MemoryStorage,
     Stage,
     failed,
@@ -202,6 +206,54 @@ def test_a_lost_answer_to_a_submit_is_unknown_and_sent_exactly_once(answer: str)
     assert all(row.error_code == "submit_unknown" and row.request_id is None for row in rows)
     assert sum(row.cost_usd for row in rows) == pytest.approx(2 * PRICE_USD)
     assert stage.engine.progress.cost_usd == pytest.approx(6 * PRICE_USD)
+    # It was looked for in the history, for a minute and in a few looks.
+    looks = api.times("history page")
+    assert 4 <= len(looks) <= 8
+    assert 30 < looks[-1] - looks[0] <= 61
+
+
+def test_a_lost_submit_that_shows_in_the_history_is_adopted() -> None:
+    """However late in the minute it lands there: it is fetched as if its answer had come, and sent once."""
+
+    def on_submit(number: int, _: dict[str, Any]) -> Exception | None:
+        return lost() if number in {1, 3} else None
+
+    def landed(api: FakeApi) -> list[ApiRequest]:
+        return [request for request in api.requests.values() if api.times()[-1] >= request.accepted_at + 25]
+
+    log = MemoryLog()
+    outcomes, stage = run(FakeApi(on_submit=on_submit, landed=landed), variations(4), log=log, max_in_flight=2)
+    assert statuses(outcomes) == {"kept": 4}
+    assert len(stage.api.submitted) == len(stage.api.requests) == 4
+    assert log.accepted() == {outcome.variation.variation_id: outcome.request_id for outcome in outcomes}
+    seeds = {request.request_id: request.inputs["seed"] for request in stage.api.requests.values()}
+    assert all(seeds[outcome.request_id or ""] == outcome.variation.parameters.seed for outcome in outcomes)
+
+
+def test_a_history_that_is_out_of_order_makes_no_lost_submit_worse() -> None:
+    """It stays unknown, and the run goes on."""
+    api = FakeApi(
+        on_submit=lambda number, _: lost() if number == 1 else None,
+        on_history_page=lambda number: refused(500) if number % 2 else httpx.Response(200, json={"what": "is this"}),
+    )
+    outcomes, stage = run(api, variations(3), max_in_flight=1)
+    assert statuses(outcomes) == {"unknown": 1, "kept": 2}
+    assert stage.engine.stopped_by is None
+
+
+def test_each_step_is_written_down_before_the_next() -> None:
+    """The intent before the request leaves, its id before it is polled, what became of it once the image is stored."""
+    api, storage, told = FakeApi(), MemoryStorage(), []
+
+    class Watching(MemoryLog):
+        async def append(self, *records: Record) -> datetime:
+            kinds = [record.kind for record in records]
+            told.append((*kinds, len(api.times("submit")), len(api.times("status")), len(storage.objects)))
+            return await super().append(*records)
+
+    outcomes, _ = run(api, variations(1), storage=storage, log=Watching())
+    assert only(outcomes).status == "kept"
+    assert told == [("intended", 0, 0, 0), ("accepted", 1, 0, 0), ("settled", 1, 4, 1)]
 
 
 def test_an_inference_that_failed_is_a_failed_row_and_costs_nothing() -> None:

@@ -8,7 +8,21 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .simulation import PRICE_USD, FakeApi, failed, history_row, lost, picture, refused, run, variations
+from variations.ledger.records import Settled
+
+from .simulation import (
+    PRICE_USD,
+    ApiRequest,
+    FakeApi,
+    MemoryLog,
+    failed,
+    history_row,
+    lost,
+    picture,
+    refused,
+    run,
+    variations,
+)
 from .test_rate import most_allowed, most_in_a_minute
 
 
@@ -51,6 +65,10 @@ class Whims:
         answers = [history_row(request_id), history_row(request_id, "PENDING"), history_row(request_id, "FAILED"), None]
         return self._random.choice(answers)
 
+    def landed(self, api: FakeApi) -> list[ApiRequest]:
+        """Show each request, or not yet."""
+        return [request for request in api.requests.values() if self._random.random() < 0.5]
+
     def output(self, *_: object) -> httpx.Response | Exception | None:
         """Damage it, or not."""
         answers = [refused(404), lost(), httpx.Response(200, content=picture()[:-100])]
@@ -91,11 +109,14 @@ def test_every_variation_has_its_rows_and_no_limit_is_exceeded(
         on_result=whims.result,
         on_history=whims.history,
         on_output=whims.output,
+        landed=whims.landed,
         made=whims.made,
     )
+    log = MemoryLog()
     outcomes, stage = run(
         api,
         variations(count, num_outputs=num_outputs),
+        log=log,
         max_in_flight=max_in_flight,
         requests_per_minute=requests_per_minute,
         max_images_in_memory=max_images,
@@ -108,6 +129,10 @@ def test_every_variation_has_its_rows_and_no_limit_is_exceeded(
     assert set(rows.values()) <= {1}
     accepted = Counter(request.inputs["seed"] for request in api.requests.values())
     assert all(times == 1 for times in accepted.values())
+    for variation_id, request_id in log.accepted().items():
+        assert api.requests[request_id].inputs["seed"] == 1 + int(variation_id, 16)
+    settled = {record.variation_id: record.images for record in log.records if isinstance(record, Settled)}
+    assert Counter((one, image.output_index) for one, images in settled.items() for image in images) == rows
     assert api.most_fetching <= max_images
     if requests_per_minute:
         # Arrival is a network's way later than the departure that is counted.

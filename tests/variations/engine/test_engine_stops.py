@@ -11,11 +11,13 @@ import pytest
 from variations import errors
 from variations.engine.calls import OUTAGE_ITEMS
 from variations.engine.stopping import stop_on_signals
+from variations.ledger.records import Settled
 from variations.models import Outcome
 
 from .simulation import (
     PRICE_USD,
     FakeApi,
+    MemoryLog,
     MemoryStorage,
     Stage,
     lost,
@@ -87,7 +89,7 @@ def test_an_api_that_refuses_many_in_a_row_is_down() -> None:
 
 @pytest.mark.parametrize("answer", ["502", "lost"])
 def test_an_api_that_loses_every_answer_is_down(answer: str) -> None:
-    """Those that left are unknown, once each; the rest of the manifest is left for later."""
+    """Those that left are unknown, once each, and were looked for; the rest of the manifest is left for later."""
     api = FakeApi(on_submit=lambda *_: lost() if answer == "lost" else refused(502))
     outcomes, stage = run(api, variations(1000), max_in_flight=4)
     assert isinstance(stage.engine.stopped_by, errors.ServiceDown)
@@ -200,26 +202,82 @@ def test_many_shards_end_on_one_stop() -> None:
     assert statuses(outcomes + more) == {"kept": 8}
 
 
-def test_a_cancelled_engine_tells_what_may_be_paid_for() -> None:
-    """Those in flight are unknown, with their ids; the kept stay kept, and what never was accepted has no row."""
+def test_a_cancelled_engine_has_written_down_what_may_be_paid_for() -> None:
+    """Whoever reads its log finds those in flight by their ids; the kept are settled, the others not accepted."""
 
     def on_submit(number: int, _: object) -> httpx.Response | None:
         return httpx.Response(429, json={"error": "wait"}) if number >= 6 else None
 
-    async def main() -> tuple[list[Outcome], list[str]]:
+    log = MemoryLog()
+
+    async def main() -> list[str]:
         api = FakeApi(on_submit=on_submit, latency=lambda number: 10.0 if number <= 2 else 1000.0)
-        outcomes: list[Outcome] = []
         async with staged(api, max_in_flight=10) as stage:
-            making = asyncio.create_task(stage.engine.run(variations(8), outcomes))
+            making = asyncio.create_task(stage.engine.run(variations(8), log))
             await asyncio.sleep(60)
             making.cancel()
             await asyncio.wait({making})
-        return outcomes, list(api.requests)
+            assert making.cancelled()
+        return list(api.requests)
 
-    outcomes, accepted = simulate(main())
-    assert statuses(outcomes) == {"kept": 2, "unknown": 3}
-    assert {outcome.request_id for outcome in outcomes} == set(accepted)
-    assert {outcome.error_code for outcome in outcomes} == {None, "interrupted"}
+    accepted = simulate(main())
+    assert len(accepted) == 5
+    assert set(log.accepted().values()) == set(accepted)
+    settled = [record for record in log.records if isinstance(record, Settled)]
+    assert [image.status for record in settled for image in record.images] == ["kept", "kept"]
+    assert len(set(log.intended())) == 8
+
+
+def test_what_is_in_flight_has_the_grace_period_to_finish() -> None:
+    """After a signal: what is done by then is kept, what is not is left to the next run, which finds it in the log."""
+    ended: list[float] = []
+
+    async def stop(stage: Stage) -> None:
+        await asyncio.sleep(10)
+        stage.engine.stop(errors.StoppedByUser("enough"))
+        ended.append(stage.clock.monotonic())
+
+    log = MemoryLog()
+    api = FakeApi(latency=lambda number: 16.0 if number <= 3 else 1000.0)
+    outcomes, stage = run(api, variations(20), log=log, max_in_flight=5, grace_seconds=30.0, meanwhile=stop)
+    assert statuses(outcomes) == {"kept": 3}
+    assert len(api.submitted) == 5
+    assert set(log.accepted().values()) == set(api.requests)
+    assert sum(isinstance(record, Settled) for record in log.records) == 3
+    assert max(api.times()) <= ended[0] + 30
+    assert (stage.engine.progress.in_flight, stage.engine.progress.unknown) == (0, 0)
+    assert str(stage.engine.stopped_by) == "enough"
+
+
+def test_only_a_user_sets_a_period_of_grace() -> None:
+    """Where the API or the money is the reason, what is in flight is finished, however long it takes."""
+
+    async def stop(stage: Stage) -> None:
+        await asyncio.sleep(10)
+        stage.engine.stop(errors.ServiceDown("an outage"))
+
+    api = FakeApi(latency=lambda _: 300.0)
+    outcomes, _ = run(api, variations(20), max_in_flight=5, grace_seconds=1.0, meanwhile=stop)
+    assert statuses(outcomes) == {"kept": 5}
+
+
+def test_a_budget_is_not_exceeded_by_what_is_in_flight() -> None:
+    """Each request sets its price aside before it is sent; the run is paused, and says what to do."""
+    api = FakeApi(latency=lambda number: 10.0 + 3 * number)
+    outcomes, stage = run(api, variations(20), max_in_flight=2, max_cost_usd=5 * PRICE_USD)
+    assert isinstance(stage.engine.stopped_by, errors.BudgetReached)
+    assert statuses(outcomes) == {"kept": 5}
+    assert len(api.submitted) == 5
+
+
+def test_what_cannot_be_written_down_is_not_submitted() -> None:
+    """A log that another writer took over stops the run before the next request leaves."""
+    log = MemoryLog()
+    log.fails = lambda number: errors.Replaced("another has it") if number > 3 else None
+    outcomes, stage = run(FakeApi(), variations(20), log=log, max_in_flight=3)
+    assert isinstance(stage.engine.stopped_by, errors.Replaced)
+    assert len(stage.api.submitted) == 3
+    assert outcomes == []
 
 
 async def test_the_first_signal_is_the_first_though_the_engine_stopped_by_itself() -> None:
@@ -239,26 +297,32 @@ async def test_the_first_signal_is_the_first_though_the_engine_stopped_by_itself
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_interrupts_through_every_finally(number: signal.Signals) -> None:
-    """What is in flight is cancelled, and writes down what may be paid for on its way out."""
+    """What is in flight is cancelled at once, and what may be paid for was written down before."""
     before = signal.getsignal(number)
     api = FakeApi(latency=lambda _: 1000.0)
-    outcomes: list[Outcome] = []
+    log = MemoryLog()
+    passed: list[str] = []
 
     async def main() -> None:
         async with staged(api, max_in_flight=4) as stage:
-            with stop_on_signals(stage.engine):
-                making = asyncio.create_task(stage.engine.run(variations(9), outcomes))
-                await asyncio.sleep(30)
-                signal.raise_signal(number)
-                await asyncio.sleep(1)
-                assert stage.engine.stopped_by is not None
-                assert not making.done()
-                signal.raise_signal(number)
-                await making
+            try:
+                with stop_on_signals(stage.engine):
+                    making = asyncio.create_task(stage.engine.run(variations(9), log))
+                    await asyncio.sleep(30)
+                    signal.raise_signal(number)
+                    await asyncio.sleep(1)
+                    assert stage.engine.stopped_by is not None
+                    assert not making.done()
+                    signal.raise_signal(number)
+                    await making
+            finally:
+                passed.append("finally")
 
     try:
         with pytest.raises(KeyboardInterrupt):
             simulate(main())
     finally:
         signal.signal(number, before)
-    assert statuses(outcomes) == {"unknown": 4}
+    assert passed == ["finally"]
+    assert len(api.requests) == 4
+    assert set(log.accepted().values()) == set(api.requests)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -36,6 +37,11 @@ async def keys_of(storage: Storage, prefix: str = "") -> list[str]:
     return [entry.key async for entry in storage.list(prefix)]
 
 
+async def folders_of(storage: Storage, prefix: str = "") -> list[str]:
+    """Return the names of all folders directly below a prefix."""
+    return [name async for name in storage.folders(prefix)]
+
+
 async def test_what_was_put_is_what_is_got(storage: Storage) -> None:
     """An object comes back byte for byte, replaced by a second put, and gone after a delete."""
     await storage.put("a/b.bin", b"one")
@@ -56,6 +62,18 @@ async def test_put_head_and_list_tell_the_same(storage: Storage) -> None:
     assert abs(put.modified - head.modified) <= timedelta(seconds=2)
     assert abs(listed.modified - head.modified) <= timedelta(seconds=1)
     assert abs(datetime.now(UTC) - head.modified) < timedelta(seconds=30)
+
+
+async def test_the_store_tells_its_own_time(storage: Storage) -> None:
+    """It is aware, in UTC, the time of an object that is written meanwhile, and asking for it leaves nothing."""
+    before = await storage.now()
+    written = (await storage.put("a.bin", b"1")).modified
+    after = await storage.now()
+    assert before.utcoffset() == timedelta(0)
+    assert before - timedelta(seconds=1) <= written <= after + timedelta(seconds=1)
+    assert before <= after
+    assert abs(datetime.now(UTC) - before) < timedelta(seconds=30)
+    assert await keys_of(storage) == ["a.bin"]
 
 
 async def test_a_missing_object_is_no_entry_and_an_error_to_get(storage: Storage, tmp_path: Path) -> None:
@@ -155,9 +173,11 @@ async def test_a_key_that_leads_elsewhere_is_refused(storage: Storage, tmp_path:
 
 @pytest.mark.parametrize("prefix", ["/", "/a", "../", "a/../b", "./"])
 async def test_a_prefix_that_leads_elsewhere_is_refused(storage: Storage, prefix: str) -> None:
-    """A listing does not leave the root."""
+    """A listing does not leave the root, neither of objects nor of folders."""
     with pytest.raises(BadInput):
         await keys_of(storage, prefix)
+    with pytest.raises(BadInput):
+        await folders_of(storage, prefix)
 
 
 async def test_a_key_that_is_too_long_is_bad_input(storage: Storage) -> None:
@@ -184,6 +204,40 @@ async def test_a_prefix_is_text_and_no_folder(storage: Storage) -> None:
     assert await keys_of(storage, "..") == []
     assert await keys_of(storage, "img//") == []
     assert await keys_of(storage, "nothing/here") == []
+
+
+async def test_folders_are_those_directly_below(storage: Storage) -> None:
+    """Neither objects nor what lies deeper are among them, and where nothing is there are none."""
+    for key in ("top.png", "img/1.png", "img/2.png", "img/deep/er/3.png", "img/low/4.png", "runs/a/b/c", "img.txt/5"):
+        await storage.put(key, b"")
+    assert await folders_of(storage) == ["img", "img.txt", "runs"]
+    assert await folders_of(storage, "img/") == ["deep", "low"]
+    assert await folders_of(storage, "img/deep/") == ["er"]
+    assert await folders_of(storage, "img/low/") == []
+    assert await folders_of(storage, "img//") == []
+    assert await folders_of(storage, "nothing/here/") == []
+    assert await folders_of(storage, "top.png/") == []
+
+
+async def test_folders_of_an_empty_storage_are_none(storage: Storage) -> None:
+    """A root without an object has no folders."""
+    assert await folders_of(storage) == []
+
+
+async def test_folders_are_in_the_order_of_their_names(storage: Storage) -> None:
+    """The slash that follows a name plays no part, and odd names are taken literally."""
+    names = ["a", "a-b", "a.b", "a0", "Z", "é", "文", "🙂", "\uffee", "~", "100% +&?#", "tab\t", " space ", "%2F"]
+    await asyncio.gather(*(storage.put(f"some where/{name}/x", b"") for name in names))
+    assert await folders_of(storage, "some where/") == sorted(names, key=str.encode)
+
+
+async def test_folders_below_half_a_name_are_refused(storage: Storage) -> None:
+    """A prefix that does not end in a slash is a mistake, which the message names."""
+    await storage.put("img/1.png", b"")
+    for prefix in ("img", "img/1", ".."):
+        with pytest.raises(BadInput, match=re.escape(repr(prefix))) as caught:
+            await folders_of(storage, prefix)
+        assert storage.uri in str(caught.value)
 
 
 async def test_one_of_sixteen_creates_the_object(storage: Storage) -> None:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,20 @@ async def keys_of(storage: Storage, prefix: str = "") -> list[str]:
     return [entry.key async for entry in storage.list(prefix)]
 
 
+async def folders_of(storage: Storage, prefix: str = "") -> list[str]:
+    """Return the names of all folders directly below a prefix."""
+    return [name async for name in storage.folders(prefix)]
+
+
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     """Reading raises BucketNotFound with the URI; writing makes the folder."""
     storage = open_storage(str(tmp_path / "new" / "folder"))
     for call in (
         keys_of(storage),
         keys_of(storage, "a/"),
+        folders_of(storage),
+        folders_of(storage, "a/"),
+        storage.now(),
         storage.get("a"),
         storage.head("a"),
         storage.exists("a"),
@@ -67,6 +76,9 @@ async def test_a_missing_folder_may_read_as_an_empty_one(tmp_path: Path) -> None
     """A destination that is not there yet lists nothing, and reading makes nothing."""
     storage = open_storage(str(tmp_path / "new"), missing_ok=True)
     assert await keys_of(storage) == []
+    assert await folders_of(storage) == []
+    assert await folders_of(storage, "a/") == []
+    assert abs(datetime.now(UTC) - await storage.now()) < timedelta(seconds=30)
     assert await storage.head("a") is None
     await storage.delete("a")
     with pytest.raises(PreconditionFailed):
@@ -80,6 +92,10 @@ async def test_a_file_is_no_folder(tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path / "file"))
     with pytest.raises(BucketNotFound):
         await keys_of(storage)
+    with pytest.raises(BucketNotFound):
+        await folders_of(storage)
+    with pytest.raises(BucketNotFound):
+        await storage.now()
     with pytest.raises(StorageError):
         await storage.put("a", b"")
 
@@ -123,6 +139,24 @@ async def test_links_to_files_are_followed(local_storage: Storage, tmp_path: Pat
     assert await local_storage.head("broken") is None
 
 
+async def test_empty_folders_are_listed_and_links_to_folders_are_not(local_storage: Storage, tmp_path: Path) -> None:
+    """A folder is one by itself here, and a link is not followed, as in a listing of objects."""
+    root = tmp_path / "root"
+    (root / "empty").mkdir()
+    (root / "link").symlink_to(tmp_path)
+    (root / os.fsdecode(b"\xff")).mkdir()
+    (root / "file").touch()
+    assert await folders_of(local_storage) == ["empty"]
+
+
+async def test_the_time_is_that_of_a_new_file(local_storage: Storage, tmp_path: Path) -> None:
+    """To the millisecond no file is older than the time that was told before it, and the folder is left as it was."""
+    for _ in range(20):
+        before = await local_storage.now()
+        assert before <= (await local_storage.put("a", b"")).modified <= await local_storage.now()
+    assert names_in(tmp_path / "root") == ["a"]
+
+
 async def test_a_name_that_is_not_utf8_is_left_out_with_a_warning(
     local_storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,7 +198,13 @@ async def test_a_folder_without_rights_is_access_denied(unprivileged_folder: Pat
     await storage.put("a/b", b"")
     (unprivileged_folder / "a").chmod(0)
     try:
-        for call in (storage.get("a/b"), storage.put("a/c", b""), keys_of(storage)):
+        for call in (
+            storage.get("a/b"),
+            storage.put("a/c", b""),
+            keys_of(storage),
+            folders_of(storage, "a/"),
+            open_storage(str(unprivileged_folder / "a")).now(),
+        ):
             with pytest.raises(AccessDenied, match="file://"):
                 await call
     finally:

@@ -4,7 +4,9 @@ import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +54,54 @@ async def keys_of(storage: Storage, prefix: str = "") -> list[str]:
     return [entry.key async for entry in storage.list(prefix)]
 
 
+async def folders_of(storage: Storage, prefix: str = "") -> list[str]:
+    """Return the names of all folders directly below a prefix."""
+    return [name async for name in storage.folders(prefix)]
+
+
+async def time_of(storage: Storage) -> datetime:
+    """Return the store's own time."""
+    return await storage.now()
+
+
+async def store_empty(storage: Storage, keys: list[str], *, bucket: str) -> None:
+    """Store many empty objects."""
+    if REAL_ENDPOINT:
+        await asyncio.gather(*(storage.put(key, b"") for key in keys))
+    else:  # into its memory, for thousands of requests take a while
+        backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+        for key in keys:
+            backend.put_object(bucket, storage.uri_of(key).removeprefix(f"s3://{bucket}/"), b"")
+
+
+@pytest.fixture
+async def dating() -> AsyncIterator[Callable[[str], Awaitable[str]]]:
+    """Serve an empty listing with the given line in its head, at an endpoint of its own."""
+    async with AsyncExitStack() as stack:
+
+        async def serve(line: str) -> str:
+            body = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+            head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n{line}\r\n\r\n"
+
+            async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(head.encode() + body)
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+
+            server = await stack.enter_async_context(await asyncio.start_server(answer, "127.0.0.1", 0))
+            return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+        yield serve
+
+
 @pytest.fixture(scope="module")
 def many(bucket: str, s3_options: S3Options) -> tuple[Storage, list[str]]:
     """Give a prefix with 2,500 objects."""
     storage = open_storage(f"s3://{bucket}/{uuid.uuid4().hex}", s3=s3_options)
     keys = [f"{number % 7}/{number:05} ü+.png" for number in range(2500)]
-
-    async def put_all() -> None:
-        await asyncio.gather(*(storage.put(key, b"") for key in keys))
-
-    if REAL_ENDPOINT:
-        asyncio.run(put_all())
-    else:  # into its memory, for 2,500 requests take a while
-        backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
-        for key in keys:
-            backend.put_object(bucket, storage.uri_of(key).removeprefix(f"s3://{bucket}/"), b"")
+    asyncio.run(store_empty(storage, keys, bucket=bucket))
     return storage, sorted(keys)
 
 
@@ -87,6 +122,27 @@ async def test_a_listing_that_is_left_early_asks_for_no_more_pages(
     assert len(seen) == 1
 
 
+async def test_folders_cost_one_request_whatever_lies_in_them(
+    many: tuple[Storage, list[str]], truncating: Serve
+) -> None:
+    """The 2,500 objects in seven folders are not walked."""
+    seen: list[Any] = []
+    storage = open_storage(many[0].uri, s3=at(truncating(times=0, seen=seen)))
+    assert await folders_of(storage) == list("0123456")
+    assert len(seen) == 1
+
+
+async def test_folders_go_over_their_pages(s3_storage: Storage, bucket: str, truncating: Serve, naps: Any) -> None:
+    """All of 1,200 come, in the order of their names, also where S3's own is another and a page breaks off."""
+    names = [f"{number:03}{end}" for number in range(600) for end in ("", "-b")]
+    await store_empty(s3_storage, [f"runs/{name}/{file}" for name in names for file in "xy"], bucket=bucket)
+    seen: list[Any] = []
+    storage = open_storage(s3_storage.uri, s3=at(truncating(times=1, seen=seen)), sleep=naps)
+    assert await folders_of(storage, "runs/") == names
+    assert len(seen) == 3
+    assert naps.seconds == [0.5]
+
+
 async def test_the_markers_of_folders_are_not_listed(s3_storage: Storage, bucket: str, s3_options: S3Options) -> None:
     """An empty object whose key ends in a slash, the root's own included, is no entry."""
     prefix = s3_storage.uri.removeprefix(f"s3://{bucket}/")
@@ -97,6 +153,8 @@ async def test_the_markers_of_folders_are_not_listed(s3_storage: Storage, bucket
                 pytest.skip("a real store takes no unsigned PUT")
     await s3_storage.put("folder/a", b"")
     assert await keys_of(s3_storage) == ["folder/a"]
+    assert await folders_of(s3_storage) == ["folder"]
+    assert await folders_of(s3_storage, "folder/") == []
 
 
 async def test_content_type_and_metadata_arrive(s3_storage: Storage) -> None:
@@ -240,11 +298,39 @@ async def test_a_page_of_a_listing_that_breaks_off_is_fetched_again(
     assert s3_storage.uri in str(caught.value)
 
 
+async def test_the_time_is_that_of_the_store(dating: Callable[[str], Awaitable[str]]) -> None:
+    """It is what the head of the answer says, however far that is from this machine's."""
+    storage = open_storage("s3://bucket/prefix", s3=at(await dating("Date: Sat, 29 Feb 2020 23:59:58 GMT")))
+    assert await storage.now() == datetime(2020, 2, 29, 23, 59, 58, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("line", ["X-Date: none", "Date: today"])
+async def test_a_store_that_does_not_tell_its_time_is_an_error(
+    dating: Callable[[str], Awaitable[str]], line: str
+) -> None:
+    """This machine's time is no substitute."""
+    storage = open_storage("s3://bucket/prefix", s3=at(await dating(line)))
+    with pytest.raises(StorageError, match=r"^s3://bucket/prefix: .*Date"):
+        await storage.now()
+
+
+async def test_the_time_is_told_without_the_right_to_list(answering: Serve) -> None:
+    """One request for the prefix is sent, and the date of its refusal will do."""
+    seen: list[Any] = []
+    storage = open_storage("s3://bucket/prefix", s3=at(answering((403, "AccessDenied"), seen=seen)))
+    assert abs(datetime.now(UTC) - await storage.now()) < timedelta(seconds=30)
+    [request] = seen
+    assert "prefix=prefix%2F" in request.path
+    assert "max-keys=1" in request.path
+
+
 async def test_a_missing_bucket_is_named(s3_options: S3Options, tmp_path: Path) -> None:
     """Every method tells it from a missing object, head included, whose answer does not say."""
     storage = open_storage("s3://no-such-bucket-here/a", s3=s3_options)
     for call in (
         keys_of(storage),
+        folders_of(storage),
+        storage.now(),
         storage.get("b"),
         storage.get_to_file("b", tmp_path / "out"),
         storage.head("b"),
@@ -269,6 +355,7 @@ CALLS: list[Callable[[Storage], Any]] = [
     lambda storage: storage.exists("k"),
     lambda storage: storage.delete("k"),
     keys_of,
+    folders_of,
 ]
 
 
@@ -293,11 +380,13 @@ async def test_every_refusal_is_one_line_with_the_uri(
     """Whatever the method, the same error, and no text of the answer, let alone a key, in it."""
     endpoint = answering((status, code))
     storage = open_storage("s3://bucket/prefix", s3=at(endpoint))
-    for call in CALLS:
+    # Of a refusal to list the time is taken.
+    for call in CALLS if code == "AccessDenied" else [*CALLS, time_of]:
         with pytest.raises(error) as caught:
             await call(storage)
         message = str(caught.value)
-        assert message.startswith("s3://bucket/prefix/: " if call is keys_of else "s3://bucket/prefix/k: ")
+        of_prefix = call in {keys_of, folders_of, time_of}
+        assert message.startswith("s3://bucket/prefix/: " if of_prefix else "s3://bucket/prefix/k: ")
         assert "\n" not in message
         assert "line one" not in message
         assert not any(secret in message for secret in secrets_of_tests)
@@ -331,7 +420,7 @@ async def test_credentials_that_are_not_there_are_named(
         monkeypatch.setenv(name, value)
     # A client keeps the credentials that it was made with, so this one is new.
     storage = open_storage("s3://bucket/prefix", s3=at(f"http://127.0.0.1:{1 + len(environment)}", threads=len(text)))
-    for call in [*CALLS, lambda storage: storage.presigned_url("k", expires_seconds=60)]:
+    for call in [*CALLS, time_of, lambda storage: storage.presigned_url("k", expires_seconds=60)]:
         with pytest.raises(CredentialsRefused, match=text) as caught:
             await call(storage)
         assert "s3://bucket/prefix" in str(caught.value)

@@ -5,6 +5,9 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+# Linux's monotonic clock stands still while the machine sleeps, and what was good for a minute would be good for hours.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Clock(Protocol):
     """What the engine asks of time."""
@@ -27,8 +30,8 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds since some moment."""
-        return time.monotonic()
+        """Return seconds since some moment; those for which the machine was suspended count where the system tells."""
+        return time.clock_gettime(_CLOCK)
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

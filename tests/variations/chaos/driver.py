@@ -1,0 +1,314 @@
+"""One run of chaos: a dataset of some images, made by processes that die, sleep and meet each other, drawn from a seed.
+
+Afterwards a reference model looks at what the API has billed and what the dataset says, and names what does not fit.
+"""
+
+import asyncio
+import hashlib
+import io
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+
+import pyarrow.parquet as pq
+
+from variations.api.client import Client
+from variations.dataset import METADATA_KEY
+from variations.engine.limits import Limits
+from variations.errors import StoppedByUser
+from variations.layout import RUNS_PREFIX
+from variations.ledger.journal import Journal
+from variations.ledger.writer import Writer
+from variations.parameters import Parameters
+from variations.plan import Recipe
+from variations.receipt import Receipt, RunStopped
+from variations.run import Job, Run, running
+
+from .api import output_content
+from .world import CALM, Process, Rates, World
+
+PRICE_USD: Final = 0.031
+# After so long nothing is on its way any more, and the history has caught up with everything.
+CALM_SECONDS: Final = 900.0
+_DISTURBANCES: Final = (
+    *("kill", "kill", "kill at a call", "kill at a step", "stall", "stall at a call", "stall at a step"),
+    *("stall at a step", "interrupt", "expire", "none"),
+)
+# Parts of "<call> <key>".
+_STEPS: Final = ("plan.json", "open.json", "/journal/", "00000000.jsonl", "submit ", "metadata", "receipt", "images/")
+RECIPE: Final = Recipe(parameters=Parameters(megapixels="0.25"))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run of chaos came to.
+
+    Attributes:
+        problems: what the reference model found; there must be none.
+        events: how often what happened, for the report.
+    """
+
+    seed: int
+    problems: tuple[str, ...]
+    events: Counter[str]
+    story: str = field(repr=False, default="")
+
+
+@dataclass
+class Chaos:
+    """The drawn plan of one run.
+
+    Attributes:
+        items: images wanted.
+        resubmits: whether unknown ones are submitted again after a wait.
+        budget: of each process, in images; 0 for none.
+        retries: whether the last processes try again what failed.
+    """
+
+    world: World
+    manifest: Path
+    items: int
+    resubmits: bool
+    retries: bool
+    budget: int
+    events: Counter[str] = field(default_factory=Counter)
+    names: Iterator[int] = field(default_factory=lambda: iter(range(1, 1000)))
+
+    def job(self) -> Job:
+        """What every process is to do."""
+        wait = CALM_SECONDS / 2 if self.resubmits else None
+        recipe = replace(RECIPE, resubmit_after_seconds=wait, retry_failed=self.retries)
+        return Job(str(self.manifest), str(self.manifest.parent / "dataset"), recipe)
+
+    def limits(self) -> Limits:
+        """How hard every process goes."""
+        return Limits(
+            max_in_flight=8,
+            requests_per_minute=0,
+            deadline_seconds=300,
+            max_cost_usd=self.budget * PRICE_USD,
+            grace_seconds=10,
+        )
+
+    def process(self) -> Process:
+        """Return a new process."""
+        return Process(self.world, f"p{next(self.names)}")
+
+    async def work(self, process: Process, *, wait: bool = False, stop_after: float | None = None) -> Receipt:
+        """Run from beginning to end, as a flow does."""
+        token = f"{process.name}-{int(process.random() * 16**8):08x}"
+        writer = Writer(token=token.replace("p", "", 1), host="simulated", pid=1)
+        async with running(
+            self.job(),
+            storage=process.storage,
+            client=Client(process.http, endpoint=self.world.endpoint),
+            limits=self.limits(),
+            clock=process.clock,
+            random=process.random,
+            writer=writer,
+        ) as run:
+            if stop_after is not None:
+                asyncio.get_running_loop().call_later(stop_after, run.engine.stop, StoppedByUser("SIGTERM"))
+            await run.check()
+            await run.recover(wait=wait)
+            plan = await run.plan()
+            await _make_all(run, plan.shards)
+            return await run.publish()
+
+    async def disturb(self, process: Process) -> None:
+        """Do to a process what is drawn, at a moment that is drawn."""
+        random = self.world.random
+        what = random.choice(_DISTURBANCES)
+        self.events[what] += 1
+        after = random.choice((0.2, 2.0, 20.0, 60.0)) * random.random()
+        # Of the calls at which it may strike: any, or those of one step, where most depends on what comes between.
+        step = random.choice(_STEPS) if what.endswith("at a step") else ""
+        number = random.choice((1, 1, 2, 3, 10, 30)) if step else random.randrange(1, 250)
+        seconds = random.choice((20.0, 90.0, 200.0, 600.0))
+        seen = 0
+
+        def at_call(call: str, key: str) -> None:
+            nonlocal seen
+            seen += step in f"{call} {key}"
+            if seen >= number and not process.is_over:
+                process.on_call = lambda *_: None
+                process.kill() if what.startswith("kill") else process.stall(seconds)
+
+        if what.endswith(("at a call", "at a step")):
+            process.on_call = at_call
+            return
+        await asyncio.sleep(after)
+        if process.is_over:
+            return
+        if what == "kill":
+            process.kill()
+        elif what == "stall":
+            process.stall(seconds)
+        elif what == "interrupt":
+            process.interrupt()
+        elif what == "expire":
+            process.expire_credentials()
+
+
+async def _make_all(run: Run, count: int) -> None:
+    shards = iter(range(count))
+
+    async def take() -> None:
+        for shard in shards:
+            if run.engine.stopped_by is not None:
+                return
+            await run.make(shard)
+
+    await asyncio.gather(*(take() for _ in range(min(count, 12))))
+
+
+def run_chaos(seed: int, *, manifest: Path, items: int = 50, tell: bool = False) -> Found:
+    """Run one seed; the same seed gives the same run. `tell` asks for the story even if there is no problem."""
+    world = World(seed)
+    random = world.random
+    world.rates = Rates().times(random.choice((0.0, 0.5, 1.0, 1.0, 3.0)))
+    chaos = Chaos(
+        world,
+        manifest,
+        items,
+        resubmits=random.random() < 0.3,
+        retries=random.random() < 0.2,
+        budget=random.choice((0, 0, 0, items, items + items // 2)),
+    )
+    largest = random.choice((3, 3, 10, 10, 10, 200))
+    with patch("variations.plan.MAX_SHARDS", largest):
+        problems = world.run(lambda _: _main(chaos))
+    problems += [f"complaint: {complaint}" for complaint in world.complaints]
+    return Found(seed, tuple(problems), chaos.events, world.story() if problems or tell else "")
+
+
+async def _main(chaos: Chaos) -> list[str]:
+    world, random = chaos.world, chaos.world.random
+    for _ in range(random.randrange(1, 5)):
+        twins = random.choice((1, 1, 2, 2, 3))
+        chaos.events["twins"] += twins > 1
+        processes = [chaos.process() for _ in range(twins)]
+        disturbing = []
+        for process in processes:
+            stop_after = 60 * random.random() if random.random() < 0.15 else None
+            process.spawn(chaos.work(process, wait=random.random() < 0.5, stop_after=stop_after))
+            disturbing.append(asyncio.create_task(chaos.disturb(process)))
+            await asyncio.sleep(random.choice((0.0, 0.0, 0.1, 5.0)) * random.random())
+        await asyncio.sleep(random.choice((5.0, 40.0, 100.0, 4000.0)) * random.random())
+        if random.random() < 0.5:
+            for process in processes:
+                await process.wait()
+        for disturbance in disturbing:
+            await disturbance
+        for exit_ in (process.exit for process in processes if process.exit is not None):
+            chaos.events[f"exit: {type(exit_.error).__name__ if exit_.error else exit_.how}"] += 1
+    world.rates = CALM
+    return await _calm(chaos)
+
+
+async def _calm(chaos: Chaos) -> list[str]:
+    """Let everything end, run until nothing is left to do, and look."""
+    for process in list(chaos.world.processes.values()):
+        if not process.is_over and chaos.world.random.random() < 0.5:
+            process.kill()
+        await process.wait()
+    await chaos.world.quiet()
+    problems: list[str] = []
+    receipt: Receipt | None = None
+    # Until there was nothing to do: one to recover and make the rest, one to see that this was all, more where a budget
+    # ends each of them.
+    while receipt is None or receipt.wanted:
+        await asyncio.sleep(CALM_SECONDS)
+        process = chaos.process()
+        process.spawn(chaos.work(process))
+        exit_ = await process.wait()
+        if exit_.error is not None and not isinstance(exit_.error, RunStopped):
+            problems.append(f"the run in a calm world ended with {exit_.error!r}")
+        elif isinstance(exit_.error, RunStopped) and exit_.error.receipt.stopped_by != "budget":
+            problems.append(f"the run in a calm world was stopped: {exit_.error!r}")
+        if problems:
+            break
+        receipt = exit_.error.receipt if isinstance(exit_.error, RunStopped) else exit_.result
+    await chaos.world.quiet()
+    await asyncio.sleep(CALM_SECONDS)
+    return problems + await look(chaos)
+
+
+async def look(chaos: Chaos) -> list[str]:
+    """Compare the bill with the dataset: the reference model."""
+    rows = _rows_of(chaos)
+    return [*_bill(chaos, rows), *_images(chaos, rows), *_budgets(chaos), *await _journals(chaos)]
+
+
+def _rows_of(chaos: Chaos) -> list[dict[str, Any]]:
+    content = chaos.world.store.get(METADATA_KEY)
+    return pq.read_table(io.BytesIO(content)).to_pylist() if content else []
+
+
+def _bill(chaos: Chaos, rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Every image has one row, no variation was accepted twice, and what was paid is there."""
+    of_item = {(row["redux_image"] or row["source_uri"], row["seed"]): row for row in rows}
+    if len(rows) != chaos.items or len(of_item) != chaos.items:
+        yield f"{len(rows)} rows of {len(of_item)} images, {chaos.items} were wanted"
+    for inputs, requests in chaos.world.accepted().items():
+        if len(requests) > 1 and not chaos.retries:
+            yield f"{inputs} was accepted {len(requests)} times: {requests}"
+    for billed in chaos.world.bill():
+        row = of_item.get((billed.inputs["redux_image"].partition("?")[0], billed.inputs["seed"]))
+        if row is None:
+            yield f"{billed.request_id} was billed, and has no row"
+        elif billed.cost_usd and (row["status"], row["request_id"]) != ("kept", billed.request_id):
+            yield f"{billed.request_id} was paid, and its row is {row['status']}: {row['request_id']}, {row['error']}"
+
+
+def _images(chaos: Chaos, rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What is kept is there, and is the image of its request; what may be submitted again does not stay unknown."""
+    for row in rows:
+        chaos.events[f"row: {row['status']}"] += 1
+        if row["status"] == "unknown" and chaos.resubmits:
+            yield f"{row['variation_id']} is unknown, though it may be submitted again: {row['error']}"
+        if row["status"] != "kept":
+            continue
+        content = output_content(row["request_id"], row["output_index"])
+        sha256 = hashlib.sha256(content).hexdigest()
+        if chaos.world.store.get(row["file_name"]) != content or row["sha256"] != sha256:
+            yield f"{row['file_name']} is not the image of {row['request_id']}"
+
+
+def _budgets(chaos: Chaos) -> Iterator[str]:
+    if not chaos.budget:
+        return
+    spent: Counter[str] = Counter()
+    for billed in chaos.world.bill():
+        spent[billed.process] += 1
+    for process, images in spent.items():
+        if images > chaos.budget and not chaos.retries:
+            yield f"{process} had {images} images accepted, with a budget for {chaos.budget}"
+
+
+async def _journals(chaos: Chaos) -> list[str]:
+    """Replay every journal: no variation may have two accepted submits in one."""
+    problems = []
+    storage = Process(chaos.world, "reader").storage
+    places = {tuple(key.split("/")[1:4:2]) for key in chaos.world.store.keys(RUNS_PREFIX) if "/journal/" in key}
+    for run_id, shard in sorted(places):
+        journal = Journal(storage, run_id=run_id, shard=int(shard), writer="")
+        await journal.replay()
+        problems += [f"{item.variation_id}: {item.request_ids}" for item in journal.story.accepted_twice()]
+    return problems
+
+
+@contextmanager
+def a_manifest(items: int = 50) -> Iterator[Path]:
+    """Write a manifest of so many sources."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "manifest.jsonl")
+        rows = [{"id": f"s{number}", "url": f"https://photos.example/{number}.jpg"} for number in range(items)]
+        path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+        yield path

@@ -1,0 +1,72 @@
+"""What a run may spend: reserved before each POST, so that requests in flight cannot overrun it together."""
+
+import asyncio
+from typing import Final
+
+from variations import errors
+
+# It only keeps sums of floats from refusing the last image.
+_NO_MONEY: Final = 1e-6
+
+
+class Budget:
+    """Money of a run, in images.
+
+    Args:
+        max_cost_usd: what the run may cost at most; 0 for no limit.
+        price_usd: of an image, until the API reports what it charges.
+
+    Attributes:
+        price_usd: what an image is taken to cost: the most that the API charged for one in this run, or the setting.
+        spent_usd: charged for certain.
+    """
+
+    def __init__(self, max_cost_usd: float, *, price_usd: float) -> None:
+        self._max_cost_usd = max_cost_usd
+        self._reserved_images = 0
+        self._images_in_flight = 0
+        self._settled = asyncio.Event()
+        self._is_reported = False
+        self.price_usd = price_usd
+        self.spent_usd = 0.0
+
+    @property
+    def committed_usd(self) -> float:
+        """What is spent, or would be if every request in flight, and every unknown one, is charged."""
+        return self.spent_usd + self._reserved_images * self.price_usd
+
+    async def reserve(self, images: int) -> None:
+        """Set the price of so many images aside; wait while what is in flight may yet turn out to cost less.
+
+        Raises:
+            BudgetReached: there is not enough left for them.
+        """
+        while self._max_cost_usd and self.committed_usd + images * self.price_usd > self._max_cost_usd + _NO_MONEY:
+            if not self._images_in_flight:
+                raise errors.BudgetReached(
+                    f"paused: budget. {self.committed_usd:.3f} USD are spent or at risk, and another "
+                    f"{images * self.price_usd:.3f} would exceed max_cost_usd {self._max_cost_usd:g}; the same "
+                    "command goes on, with the same or a higher one"
+                )
+            self._settled.clear()
+            await self._settled.wait()
+        self._reserved_images += images
+        self._images_in_flight += images
+
+    def settle(self, images: int, *, known_images: int, cost_usd: float = 0.0, charged_images: int = 0) -> None:
+        """Turn a reservation into what came of it.
+
+        Args:
+            images: that were reserved.
+            known_images: of which it is known what became; the others stay reserved.
+            cost_usd: what the API charged for the known ones.
+            charged_images: for how many of them.
+        """
+        self._images_in_flight -= images
+        self._reserved_images -= known_images
+        self.spent_usd += cost_usd
+        if charged_images and cost_usd:
+            each = cost_usd / charged_images
+            self.price_usd = max(self.price_usd, each) if self._is_reported else each
+            self._is_reported = True
+        self._settled.set()

@@ -1,0 +1,100 @@
+"""What becomes of a request that was accepted: polled until it is done, and looked up where the API forgot it."""
+
+from typing import Final
+
+from variations import errors
+from variations.api.client import Client
+from variations.clock import Clock
+from variations.engine.calls import Calls
+from variations.engine.polling import PollingSchedule
+from variations.engine.request import Request
+from variations.models import Completed, Failed, Metrics, OutputFile, Processing, Status
+
+RESULT_SECONDS: Final = 120.0
+# Even a request that is past its deadline is asked for so long.
+CHECK_SECONDS: Final = 15.0
+
+
+class Poller:
+    """Ask for requests.
+
+    Args:
+        client, calls: the API, within its limits.
+        schedule: when to poll.
+        clock: time.
+    """
+
+    def __init__(self, client: Client, calls: Calls, *, schedule: PollingSchedule, clock: Clock) -> None:
+        self._client = client
+        self._calls = calls
+        self._schedule = schedule
+        self._clock = clock
+
+    async def wait(self, request: Request) -> Completed:
+        """Poll until the request is done.
+
+        Raises:
+            InferenceFailed: it ran and failed.
+            InferenceTimeout: it was not done by the deadline.
+            RequestGone: the API forgot it, and the history does not have it, or not yet.
+        """
+        request_id = request.request_id or ""
+        deadline = self._schedule.deadline_seconds
+        while (age := self._clock.monotonic() - request.submitted) < deadline or not request.polls:
+            # What an earlier run submitted is asked for at once, however old it is.
+            if request.polls or not request.is_resumed:
+                await self._clock.sleep(self._schedule.next_poll_seconds(age, request.polls))
+            request.polls += 1
+            try:
+                status = await self._calls.get(
+                    "status", lambda: self._client.status(request_id), seconds=max(deadline - age, CHECK_SECONDS)
+                )
+            except errors.RequestGone as gone:
+                status = await self._from_history(request, gone)
+            match status:
+                case Completed():
+                    return status
+                case Failed():
+                    raise errors.InferenceFailed(status.error, request_id=request_id)
+        raise errors.InferenceTimeout(request_id, age)
+
+    async def _from_history(self, request: Request, gone: errors.RequestGone) -> Status:
+        """Look a request up that the API forgot: its record stays, and its output lives for days."""
+        request_id = request.request_id or ""
+        try:
+            record = await self._calls.get(
+                "history", lambda: self._client.history_record(request_id), seconds=RESULT_SECONDS
+            )
+        except (errors.ItemError, errors.RunError):
+            # The history is a service of its own: what is wrong with it is not wrong with the run.
+            raise gone from None
+        if record.status == "FAILED":
+            return Failed(request_id, record.error or "")
+        if record.status == "PENDING":
+            return Processing(request_id)
+        if not record.output_urls:
+            raise gone
+        request.is_from_history = True
+        return Completed(
+            request_id,
+            tuple(OutputFile(url) for url in record.output_urls),
+            Metrics(cost_usd=record.cost_usd, total_seconds=record.latency_seconds),
+        )
+
+    async def with_outputs(self, request: Request) -> Completed:
+        """Ask for the final body of a request that is done; raises as `wait`."""
+        try:
+            return await self._calls.get("result", lambda: self._result(request), seconds=RESULT_SECONDS)
+        except errors.RequestGone as gone:
+            found = await self._from_history(request, gone)
+            if not isinstance(found, Completed):
+                raise
+            return found
+
+    async def _result(self, request: Request) -> Completed:
+        status = await self._client.result(request.request_id or "")
+        if isinstance(status, Failed):
+            raise errors.InferenceFailed(status.error, request_id=request.request_id)
+        if isinstance(status, Completed) and status.outputs:
+            return status
+        raise errors.ServiceUnavailable("done, but its result names no image", request_id=request.request_id)

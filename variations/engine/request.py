@@ -1,0 +1,78 @@
+"""One variation's request, as far as it has come."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from variations.engine.sources import HandedOver
+from variations.ledger.records import FoundIn, Record
+from variations.models import Variation
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A request that an earlier run left open.
+
+    Attributes:
+        redux_image: the source as it was sent, without a signature.
+        request_id: None if it is not known whether it was accepted.
+        intended_at: by the store's clock; it was submitted within the next minutes, if it was.
+        age_seconds: since then.
+    """
+
+    variation: Variation
+    redux_image: str | None
+    request_id: str | None
+    intended_at: datetime | None
+    age_seconds: float
+
+
+@dataclass(slots=True)
+class Request:
+    """What is known so far of one variation's request.
+
+    Attributes:
+        intended_at: when its intent became durable, by the store's clock; None before.
+        intent_ends: until when its POST may leave, by the engine's monotonic clock.
+        may_be_accepted: a POST has left, and nothing proves that it was not accepted.
+        submitted: when it left, by the engine's monotonic clock.
+        reserved_images: for which the budget holds money back.
+        is_resumed: an earlier run submitted it.
+    """
+
+    variation: Variation
+    source: HandedOver | None = None
+    request_id: str | None = None
+    intended_at: datetime | None = None
+    intent_ends: float = 0.0
+    submitted_at: datetime | None = None
+    submitted: float = 0.0
+    may_be_accepted: bool = False
+    polls: int = 0
+    reserved_images: int = 0
+    is_resumed: bool = False
+    is_from_history: bool = False
+
+    @classmethod
+    def of_unsettled(cls, item: Unsettled, *, now: float) -> "Request":
+        """Return the request that an earlier run left open; `now` is the engine's monotonic clock."""
+        return cls(
+            item.variation,
+            source=HandedOver(item.redux_image, item.redux_image) if item.redux_image else None,
+            request_id=item.request_id,
+            intended_at=item.intended_at,
+            submitted_at=item.intended_at,
+            submitted=now - item.age_seconds,
+            may_be_accepted=True,
+            is_resumed=True,
+        )
+
+
+class Log(Protocol):
+    """Where the engine writes down what it does; a shard's journal is one. Each call returns once that is durable."""
+
+    async def append(self, *records: Record) -> datetime:
+        """Write records; returns the time, by the store's clock."""
+
+    async def accept(self, variation_id: str, request_id: str, *, found_in: FoundIn = "answer") -> None:
+        """Write down that a submit was accepted."""

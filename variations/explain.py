@@ -1,0 +1,162 @@
+"""The whole story of one variation, attempt by attempt, from the journals."""
+
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+
+from variations.dataset import METADATA_KEY
+from variations.errors import BadInput
+from variations.ledger.journal import Journal, read_groups
+from variations.ledger.lock import look
+from variations.ledger.records import Accepted, Ended, Intended, Record, Settled, Withdrawn
+from variations.models import Attempt
+from variations.recovery import shards_begun
+from variations.storage import Storage
+
+_ID_DIGITS: Final = 32
+# More are not asked for by hand.
+_MOST_ATTEMPTS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that was written down of a variation, at a moment of the store's clock."""
+
+    at: datetime
+    run_id: str
+    shard: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A variation's rows in the metadata, and its events, the oldest first."""
+
+    variation_id: str
+    rows: tuple[dict[str, Any], ...]
+    events: tuple[Event, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        events = [{"at": one.at.isoformat(), "run_id": one.run_id, "what": one.what} for one in self.events]
+        return {"variation_id": self.variation_id, "rows": list(self.rows), "events": events}
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return names and values for people."""
+        lines = [("variation", self.variation_id)]
+        for row in self.rows:
+            name = f"image {row['output_index']}"
+            told = [row["status"], row["file_name"] or "", row["error"] or "", f"{row['cost_usd']:.3f} USD"]
+            lines.append((name, ", ".join(part for part in told if part)))
+        if self.rows:
+            lines.append(("source", self.rows[0]["source_uri"] or self.rows[0]["source_id"] or ""))
+        run_id = ""
+        for event in self.events:
+            if event.run_id != run_id:
+                run_id = event.run_id
+                lines.append(("run", f"{run_id}, shard {event.shard}"))
+            lines.append((f"{event.at:%Y-%m-%d %H:%M:%S}", event.what))
+        return lines
+
+
+async def explain(storage: Storage, name: str) -> Explanation:
+    """Tell what is known of a variation.
+
+    Args:
+        storage: the dataset.
+        name: its id, the beginning of it, or the name of its image.
+
+    Raises:
+        BadInput: there is none of that name, or there are several.
+        StorageError: the store says no.
+    """
+    beginning = Path(name).stem.partition("-")[0].lower()
+    rows = await _rows(storage, beginning)
+    places = {(row["variation_id"], row["run_id"], row["shard"]) for row in rows}
+    places |= await _places_in_open_run(storage, beginning)
+    ids = {variation_id for variation_id, _, _ in places}
+    if not ids:
+        raise BadInput(f"{storage.uri} has no variation {name!r}: its ids stand in the column variation_id")
+    if len(ids) > 1:
+        raise BadInput(f"{len(ids)} variations begin with {beginning!r}, such as {', '.join(sorted(ids)[:3])}")
+    variation_id = ids.pop()
+    events: list[Event] = []
+    told: set[tuple[str, int]] = set()
+    waiting = [(run_id, shard) for _, run_id, shard in places if shard is not None]
+    while waiting and len(told) < _MOST_ATTEMPTS:
+        run_id, shard = waiting.pop()
+        if (run_id, shard) in told:
+            continue
+        told.add((run_id, shard))
+        found, before = await _events(storage, variation_id, run_id, shard)
+        events += found
+        waiting += [(attempt.run_id, attempt.shard) for attempt in before]
+    events.sort(key=lambda event: event.at)
+    return Explanation(variation_id, tuple(rows), tuple(events))
+
+
+async def _rows(storage: Storage, beginning: str) -> list[dict[str, Any]]:
+    if not beginning or await storage.head(METADATA_KEY) is None:
+        return []
+    wanted = ("variation_id", ">=", beginning), ("variation_id", "<=", beginning.ljust(_ID_DIGITS, "f"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "metadata.parquet")
+        await storage.get_to_file(METADATA_KEY, path)
+        rows: list[dict[str, Any]] = pq.read_table(path, filters=[*wanted]).to_pylist()
+    return rows
+
+
+async def _places_in_open_run(storage: Storage, beginning: str) -> set[tuple[str, str, int]]:
+    seen = await look(storage)
+    if seen is None or seen.run.state == "closed" or not beginning:
+        return set()
+    run_id = seen.run.run_id
+    places = set()
+    for shard in await shards_begun(storage, run_id):
+        journal = Journal(storage, run_id=run_id, shard=shard, writer="")
+        await journal.replay()
+        places |= {(item, run_id, journal.shard) for item in journal.story.items if item.startswith(beginning)}
+    return places
+
+
+async def _events(storage: Storage, variation_id: str, run_id: str, shard: int) -> tuple[list[Event], list[Attempt]]:
+    events: list[Event] = []
+    before: list[Attempt] = []
+    writers: list[str] = []
+    async for group, at in read_groups(storage, run_id, shard):
+        if group.header.writer not in writers:
+            writers.append(group.header.writer)
+            if len(writers) > 1 and events:
+                events.append(Event(at, run_id, shard, "another process took the journal over"))
+        for record in group.records:
+            if isinstance(record, Ended) or record.variation_id != variation_id:
+                continue
+            if isinstance(record, Intended) and record.before is not None:
+                before.append(record.before)
+            events.append(Event(at, run_id, shard, _told(record)))
+    return events, before
+
+
+def _told(record: Record) -> str:
+    match record:
+        case Intended():
+            return f"about to be submitted, attempt {record.attempt}"
+        case Withdrawn():
+            return f"not submitted: {record.reason}"
+        case Accepted(found_in="answer"):
+            return f"accepted as request {record.request_id}"
+        case Accepted():
+            where = "the request history" if record.found_in == "history" else "the note of a process that was replaced"
+            return f"accepted as request {record.request_id}, found in {where}"
+        case Settled():
+            return "; ".join(
+                " ".join(filter(None, [image.status, image.error_code, image.error and f"({image.error})"]))
+                + (f", {image.cost_usd:.3f} USD" if image.cost_usd else "")
+                for image in record.images
+            )
+        case Ended():
+            return "the shard was done with"

@@ -1,0 +1,286 @@
+"""Who works on a dataset: one run at a time is open, and one process at a time works on it.
+
+`_runs/open.json` names both. It is created only if absent and replaced only by who read it last, so of several that
+want it one gets it. While a process works it writes it anew every few seconds; one that was not written for a while is
+anybody's to take, for its process is gone. That alone would not stop a process that only slept: who takes it closes the
+journals of the run that it finds open before anything else, and the sleeper can submit nothing more.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from pydantic import TypeAdapter
+
+from variations import errors
+from variations.clock import Clock
+from variations.layout import OPEN_KEY
+from variations.ledger.writer import Writer
+from variations.storage import Entry, Storage
+
+LEASE_SECONDS: Final = 60.0
+# Beats in a lease: three may be lost.
+_BEATS: Final = 4
+# A store tells its time in whole seconds, and may be a second apart from itself.
+_ROUNDING_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 2.0
+# More than there can be who want it at the same moment.
+_MOST_REFUSED: Final = 50
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRun:
+    """The content of `_runs/open.json`.
+
+    Attributes:
+        run_id: the last run that was begun on this dataset.
+        state: whether there is anything left to do for it.
+        writer: who works on it; None where nobody does.
+        beat: counts up with every sign of life.
+    """
+
+    run_id: str
+    state: Literal["open", "closed"]
+    writer: Writer | None = None
+    beat: int = 0
+
+
+_OPEN_RUN: Final = TypeAdapter(OpenRun)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The lock as it was found; `age_seconds` since its last sign of life, by the store's clock."""
+
+    run: OpenRun
+    entry: Entry
+    age_seconds: float
+
+
+async def look(storage: Storage) -> Seen | None:
+    """Return who works on a dataset; None if nobody ever did.
+
+    Raises:
+        JournalDamaged: what lies there is not ours.
+        StorageError: the store says no.
+    """
+    while True:
+        entry = await storage.head(OPEN_KEY)
+        if entry is None:
+            return None
+        try:
+            content = await storage.get(OPEN_KEY)
+        except errors.ObjectNotFound:
+            continue
+        again = await storage.head(OPEN_KEY)
+        if again is not None and again.etag == entry.etag:
+            break
+    try:
+        run = _OPEN_RUN.validate_json(content)
+    except ValueError as error:
+        raise errors.JournalDamaged(f"{storage.uri_of(OPEN_KEY)} does not say which run is open") from error
+    return Seen(run, entry, max(0.0, (await storage.now() - entry.modified).total_seconds()))
+
+
+class DatasetLock:
+    """The right to work on a dataset.
+
+    Args:
+        storage: the dataset.
+        writer: who wants it.
+        clock: time.
+        lease_seconds: after so long without a sign of life a process counts as gone.
+        lost: called once somebody else has it.
+        waiting: called with a line to say while this waits for another.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        writer: Writer,
+        clock: Clock,
+        lease_seconds: float = LEASE_SECONDS,
+        lost: Callable[[errors.Replaced], None] = lambda _: None,
+        waiting: Callable[[str], None] = logger.warning,
+    ) -> None:
+        self._storage = storage
+        self._writer = writer
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._lost = lost
+        self._waiting = waiting
+        self._held: OpenRun | None = None
+        self._etag = ""
+        self._beating: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()
+
+    async def acquire(self, run_id: str, *, wait: bool = False, check: Callable[[], None] = lambda: None) -> str | None:
+        """Get the right to work, and return the id of the run that has to be closed first, if there is one.
+
+        Until `begin` that run stays the open one.
+
+        Args:
+            run_id: of the run that is to be begun; it is named where nothing has to be closed.
+            wait: whether to wait while another process works.
+            check: called now and then while this waits; what it raises ends the waiting.
+
+        Raises:
+            DatasetBusy: another process works, and `wait` was not asked for.
+            StorageError: the store says no.
+        """
+        said = ""
+        refused = 0
+        seen: Seen | None = None
+        while True:
+            try:
+                seen = await look(self._storage)
+                if seen is None or seen.run.writer is None or self._is_gone(seen):
+                    unfinished = seen.run.run_id if seen is not None and seen.run.state == "open" else None
+                    if await self._take(OpenRun(run_id=unfinished or run_id, state="open", writer=self._writer), seen):
+                        break
+                    refused += 1
+                    if refused >= _MOST_REFUSED:
+                        raise errors.StoreUnsafe(
+                            f"{self._storage.uri_of(OPEN_KEY)}: the store refused {refused} times to replace it under "
+                            "its own ETag; use a store that honours conditional writes"
+                        )
+                    await self._clock.sleep(_POLL_SECONDS / 10)
+                    continue
+                busy = self._busy(seen)
+            except errors.StorageUnavailable as error:
+                if not wait:
+                    raise
+                busy = str(error)
+            if not wait:
+                raise errors.DatasetBusy(f"{busy}. Wait for it with --wait, or run the same command again later")
+            if seen is not None and seen.run.run_id != said:
+                said = seen.run.run_id
+                self._waiting(f"Waiting: {busy}")
+            await self._clock.sleep(_POLL_SECONDS)
+            check()
+        self._beating = asyncio.create_task(self._beat())
+        return unfinished
+
+    async def begin(self, run_id: str) -> None:
+        """Name the run that is open from here on; the one before is closed.
+
+        Raises:
+            Replaced: somebody else has the right to work.
+        """
+        await self._write(run_id=run_id)
+
+    async def release(self, *, is_closed: bool) -> None:
+        """Give the right back; `is_closed` says that nothing is left to do for the run that is open."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait({self._beating})
+            self._beating = None
+        if self._held is None:
+            return
+        try:
+            await self._write(state="closed" if is_closed else "open", writer=None)
+        except errors.RunError as error:
+            # The next run finds the lease run out, and goes on from there.
+            logger.warning("%s could not be given back: %s", self._storage.uri_of(OPEN_KEY), error)
+        self._held = None
+
+    def _is_gone(self, seen: Seen) -> bool:
+        writer = seen.run.writer
+        if writer is not None and writer.is_certainly_dead():
+            return True
+        return seen.age_seconds > self._lease_seconds + _ROUNDING_SECONDS
+
+    def _busy(self, seen: Seen) -> str:
+        left = max(0.0, self._lease_seconds + _ROUNDING_SECONDS - seen.age_seconds)
+        return (
+            f"the run {seen.run.run_id} works on {self._storage.uri} ({seen.run.writer}); its last sign of life was "
+            f"{seen.age_seconds:.0f} s ago, and without another one it can be taken over in {left:.0f} s"
+        )
+
+    async def _take(self, run: OpenRun, seen: Seen | None) -> bool:
+        content = _OPEN_RUN.dump_json(run, indent=2)
+        if seen is None:
+            entry = await self._storage.put_if_absent(OPEN_KEY, content)
+        else:
+            try:
+                entry = await self._storage.replace(OPEN_KEY, content, etag=seen.entry.etag)
+            except errors.PreconditionFailed:
+                entry = None
+        if entry is None:
+            # Perhaps by this very call, whose first answer was lost.
+            return await self._is_ours()
+        self._held, self._etag = run, entry.etag
+        return True
+
+    async def _is_ours(self) -> bool:
+        """Return whether what lies there is this writer's: a write whose answer was lost, or was not waited for."""
+        seen = await look(self._storage)
+        if seen is None or seen.run.writer is None or seen.run.writer.token != self._writer.token:
+            return False
+        self._held, self._etag = seen.run, seen.entry.etag
+        return True
+
+    async def _write(
+        self,
+        *,
+        run_id: str | None = None,
+        state: Literal["open", "closed"] = "open",
+        writer: Writer | Literal["same"] | None = "same",
+    ) -> None:
+        async with self._writing:
+            for _ in range(_MOST_REFUSED):
+                if self._held is None:
+                    break
+                run = replace(
+                    self._held,
+                    run_id=run_id or self._held.run_id,
+                    state=state,
+                    writer=self._writer if writer == "same" else writer,
+                    beat=self._held.beat + 1,
+                )
+                content = _OPEN_RUN.dump_json(run, indent=2)
+                try:
+                    entry = await self._storage.replace(OPEN_KEY, content, etag=self._etag)
+                except errors.PreconditionFailed:
+                    if await self._is_written(content):
+                        return
+                    if await self._is_ours():
+                        continue
+                    self._held = None
+                    self._lost(self._replaced())
+                else:
+                    self._held, self._etag = run, entry.etag
+                    return
+            raise self._replaced()
+
+    async def _is_written(self, content: bytes) -> bool:
+        """Return whether a write took effect whose answer was lost, be it the one that gives the dataset back."""
+        try:
+            entry = await self._storage.head(OPEN_KEY)
+            if entry is None or await self._storage.get(OPEN_KEY) != content:
+                return False
+        except errors.ObjectNotFound:
+            return False
+        self._held, self._etag = _OPEN_RUN.validate_json(content), entry.etag
+        return True
+
+    def _replaced(self) -> errors.Replaced:
+        uri = self._storage.uri_of(OPEN_KEY)
+        return errors.Replaced(f"{uri}: another process took over this run, and works on the dataset now")
+
+    async def _beat(self) -> None:
+        while self._held is not None:
+            await self._clock.sleep(self._lease_seconds / _BEATS)
+            try:
+                # One that hangs must not keep the next ones from being written.
+                async with asyncio.timeout(self._lease_seconds / _BEATS):
+                    await self._write()
+            except errors.Replaced:
+                return
+            except Exception as error:  # noqa: BLE001 - what keeps two apart is the journals: a beat may be lost
+                logger.warning("no sign of life could be written: %s", str(error) or type(error).__name__)

@@ -1,0 +1,249 @@
+"""What comes before anything new is paid: close a run that ended without a word, and look for what is open.
+
+To close a run is bookkeeping: take its journals over, so that its process, should it only sleep, can submit nothing
+more, and write the rows that they tell. To settle is to ask the API: what was accepted is fetched, within the hour from
+the API itself and later by its history, and a submit whose answer was lost is looked for in the history by its inputs.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from variations import errors
+from variations.engine.engine import Engine
+from variations.engine.limits import Limits
+from variations.engine.request import Unsettled
+from variations.layout import journal_prefix, plan_key, receipt_key
+from variations.ledger.journal import Journal, Note, read_notes
+from variations.ledger.lock import look
+from variations.ledger.story import Item
+from variations.parameters import MODEL
+from variations.plan import Before, Known
+from variations.publish import read_known
+from variations.receipt import Plan, Receipt, Recovery, Tally
+from variations.shards import Shard, finish_shard, read_shard
+from variations.storage import Storage
+
+# Output files live for about 7 days. What is older cannot be had any more, and is not asked for again.
+SETTLE_DAYS: Final = timedelta(days=8)
+# The history answers for 31; what may never have been accepted is looked for that long.
+LOOK_DAYS: Final = timedelta(days=30)
+_AT_ONCE: Final = 16
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+logger = logging.getLogger(__name__)
+
+
+async def close_run(storage: Storage, run_id: str, *, writer: str, price_usd: float) -> Tally:
+    """Close a run whose process is gone, or sleeps; afterwards it can submit nothing more, and its rows are written.
+
+    Raises:
+        Replaced: somebody else closes it at the same time.
+        JournalDamaged: what lies there is not what a run of ours wrote.
+        StorageError: the store says no.
+    """
+    # A plan is created only once: where there is none yet, this one keeps the run from ever beginning.
+    await storage.put_if_absent(plan_key(run_id), b"{}\n")
+    try:
+        planned = json.loads(await storage.get(plan_key(run_id)))
+        if not planned:
+            return Tally()
+        plan = Plan.of_json(planned)
+        model = planned["recipe"]["model"]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise errors.JournalDamaged(f"{storage.uri_of(plan_key(run_id))}: it is no plan") from error
+
+    async def close(shard: int) -> Tally:
+        journal = Journal(storage, run_id=run_id, shard=shard, writer=writer)
+        await journal.replay()
+        if journal.story.tally is not None:
+            return Tally.of_dict(journal.story.tally)
+        try:
+            await journal.take_over()
+            read = await read_shard(storage, run_id, shard)
+            return await finish_shard(storage, journal, read, model=model, price_usd=price_usd)
+        finally:
+            await journal.aclose()
+
+    tally = Tally()
+    for one in await at_once(close, range(plan.shards)):
+        tally.merge(one)
+    receipt = Receipt.of(
+        plan,
+        tally,
+        stopped_by="crashed",
+        stopped_because="its process ended without a word; what it had begun was taken in hand by the next run",
+    )
+    await storage.put_if_absent(receipt_key(run_id), receipt.to_bytes())
+    return tally
+
+
+async def peek(storage: Storage) -> Known:
+    """Read what the dataset has, what a run that is still open has made included; writes nothing, and asks no API."""
+    seen = await look(storage)
+    if seen is None or seen.run.state == "closed":
+        return await read_known(storage)
+    run_id = seen.run.run_id
+    known = await read_known(storage)
+
+    async def add(shard: int) -> None:
+        journal = Journal(storage, run_id=run_id, shard=shard, writer="")
+        await journal.replay()
+        for item in journal.story.items.values():
+            _note(known, item, Before(item.attempt, run_id, shard, item.request_id))
+
+    await at_once(add, await shards_begun(storage, run_id))
+    return known
+
+
+async def shards_begun(storage: Storage, run_id: str) -> list[int]:
+    """Return the numbers of a run's shards that have a journal."""
+    return [int(name) async for name in storage.folders(journal_prefix(run_id)) if name.isascii() and name.isdigit()]
+
+
+class Settler:
+    """Find out what became of requests that earlier runs left open.
+
+    Args:
+        storage: the dataset.
+        engine: asks the API; its slots and its rate are shared with everything else.
+        writer: the token of this process in the journals.
+        limits: the price of an image, for what stays unknown, and how long an intent holds.
+
+    Attributes:
+        touched: the runs whose rows have changed.
+        not_found: the variations whose submit can no longer be under way, and which the history was read for and does
+            not show, with the seconds since their intent.
+    """
+
+    def __init__(self, storage: Storage, *, engine: Engine, writer: str, limits: Limits) -> None:
+        self._storage = storage
+        self._engine = engine
+        self._writer = writer
+        self._price_usd = limits.price_usd
+        self._intent_is_over_seconds = limits.intent_is_over_seconds
+        self._notes: dict[str, asyncio.Task[list[Note]]] = {}
+        self._settled = 0
+        self.touched: set[str] = set()
+        self.not_found: dict[bytes, float] = {}
+        self.result = Recovery()
+
+    async def settle(self, known: Known) -> Recovery:
+        """Look for everything that is held.
+
+        Raises:
+            JournalDamaged, StorageError: as they come.
+        """
+        shards: dict[tuple[str, int], list[str]] = {}
+        for key, before in known.held.items():
+            if before.shard is not None:
+                shards.setdefault((before.run_id, before.shard), []).append(key.hex())
+        now = await self._storage.now() if shards else None
+
+        async def settle_shard(place: tuple[str, int]) -> None:
+            if now is not None and self._engine.stopped_by is None:
+                await self._settle_shard(*place, wanted=shards[place], now=now)
+
+        await at_once(settle_shard, sorted(shards))
+        self.result.still_unknown = len(known.held) - self._settled
+        return self.result
+
+    async def _settle_shard(self, run_id: str, number: int, *, wanted: list[str], now: datetime) -> None:
+        journal = Journal(self._storage, run_id=run_id, shard=number, writer=self._writer)
+        await journal.replay()
+        items = [journal.story.items[name] for name in wanted if name in journal.story.items]
+        stale = [item for item in items if not item.is_open]
+        young = [item for item in items if item.is_open and _age(item, now) <= _lookable(item).total_seconds()]
+        if not stale and not young:
+            return
+        before = journal.next_number
+        shard = await read_shard(self._storage, run_id, number)
+        if any(item.request_id is None for item in young):
+            await self._adopt_notes(journal, young)
+        variations = shard.variations()
+        unsettled = [
+            Unsettled(
+                variation=variations[item.variation_id],
+                redux_image=item.redux_image,
+                request_id=item.request_id,
+                intended_at=item.intended_at,
+                age_seconds=_age(item, now),
+            )
+            for item in young
+            if item.variation_id in variations
+        ]
+        try:
+            outcomes = await self._engine.resume(unsettled, journal)
+        finally:
+            await journal.aclose()
+        self.result.looked_for += len(unsettled)
+        self.result.kept += sum(outcome.status == "kept" for outcome in outcomes)
+        self.result.failed += sum(outcome.status == "failed" for outcome in outcomes)
+        self.result.cost_usd += sum(outcome.cost_usd for outcome in outcomes if outcome.status != "unknown")
+        for outcome in outcomes:
+            name = outcome.variation.variation_id
+            age = _age(journal.story.items[name], now)
+            # While the intent holds, the one who wrote it may only be asleep, and submit it yet.
+            if outcome.error_code == errors.NotInHistory.code and age > self._intent_is_over_seconds:
+                self.not_found[bytes.fromhex(name)] = age
+        self._settled += sum(not item.is_open for item in items)
+        if journal.next_number > before or stale:
+            self.touched.add(run_id)
+        # Whoever settled the stale ones may not have come to their rows.
+        if journal.next_number > before or journal.story.tally is None:
+            await self._rewrite(journal, shard)
+
+    async def _rewrite(self, journal: Journal, shard: Shard) -> None:
+        try:
+            await finish_shard(self._storage, journal, shard, model=MODEL, price_usd=self._price_usd)
+        except errors.RunError as error:
+            self._engine.stop(error)
+
+    async def _adopt_notes(self, journal: Journal, items: Iterable[Item]) -> None:
+        """Take in what a replaced writer learned after it could no longer write it into the journal."""
+        reading = self._notes.get(journal.run_id)
+        if reading is None:
+            reading = self._notes[journal.run_id] = asyncio.create_task(read_notes(self._storage, journal.run_id))
+        requests = {note.variation_id: note.request_id for note in await reading}
+        for item in items:
+            if item.request_id is None and item.variation_id in requests:
+                await journal.accept(item.variation_id, requests[item.variation_id], found_in="note")
+
+
+def _note(known: Known, item: Item, before: Before) -> None:
+    key = bytes.fromhex(item.variation_id)
+    if any(image.status == "kept" for image in item.images):
+        known.done.add(key)
+    elif item.is_open:
+        known.note("unknown", key, before)
+    elif item.images:
+        known.note("failed", key, before)
+
+
+def _lookable(item: Item) -> timedelta:
+    return LOOK_DAYS if item.request_id is None else SETTLE_DAYS
+
+
+def _age(item: Item, now: datetime) -> float:
+    return max(0.0, (now - item.intended_at).total_seconds()) if item.intended_at else 0.0
+
+
+async def at_once(call: Callable[[A], Awaitable[T]], arguments: Iterable[A]) -> list[T]:
+    """Call for each argument, so many at a time; the first error ends all."""
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(argument: A) -> T:
+        async with places:
+            return await call(argument)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(argument)) for argument in arguments]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -1,0 +1,92 @@
+"""A shard: the variations that were planned for it, its journal, and the rows that follow from both."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from variations.dataset import outcomes_table, parquet_bytes
+from variations.errors import JournalDamaged
+from variations.layout import part_key, plan_shard_key, shard_part
+from variations.ledger.journal import Journal
+from variations.models import Outcome, Variation
+from variations.plan import label_schema_of, variations_of
+from variations.receipt import Tally
+from variations.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What was planned for a shard."""
+
+    run_id: str
+    number: int
+    table: pa.Table
+    signed: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def variations(self) -> dict[str, Variation]:
+        """Return its variations by their ids, in their order."""
+        return {variation.variation_id: variation for variation in variations_of(self.table, signed=self.signed)}
+
+
+async def read_shard(storage: Storage, run_id: str, number: int, *, signed: dict[str, str] | None = None) -> Shard:
+    """Read what was planned for a shard.
+
+    Args:
+        storage: the dataset.
+        run_id: its run.
+        number: its number in the run.
+        signed: of the sources whose URI carries a signature, public URI → URI.
+
+    Raises:
+        JournalDamaged: what lies there is no part of a plan.
+        StorageError: the store says no.
+    """
+    key = plan_shard_key(run_id, number)
+    content = await storage.get(key)
+    try:
+        table = await asyncio.to_thread(lambda: pq.read_table(pa.BufferReader(content)))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise JournalDamaged(f"{storage.uri_of(key)}: it is no part of a plan ({error})") from error
+    return Shard(run_id, number, table, signed or {})
+
+
+async def finish_shard(storage: Storage, journal: Journal, shard: Shard, *, model: str, price_usd: float) -> Tally:
+    """Write the rows that a shard's journal tells, and then into the journal that this is done.
+
+    The rows lie under the number of journal objects that they follow from: whoever writes rows of that number writes
+    the same ones, so that one who was replaced long ago does no harm.
+
+    Raises:
+        Replaced, StorageError: it could not be written down; whoever closes the run writes it.
+    """
+    number = journal.next_number
+    outcomes = await asyncio.to_thread(outcomes_of, journal, shard, price_usd=price_usd)
+    if outcomes:
+        content = await asyncio.to_thread(_rows, outcomes, shard, model)
+        await storage.put(part_key(shard.run_id, shard_part(shard.number, number)), content)
+    tally = tally_of(journal, outcomes)
+    await journal.end(tally.as_dict())
+    return tally
+
+
+def outcomes_of(journal: Journal, shard: Shard, *, price_usd: float) -> list[Outcome]:
+    """Return the rows that a shard's journal tells; `price_usd` is that of an image that may be paid for."""
+    return journal.story.outcomes(shard.variations().get, price_usd=price_usd)
+
+
+def tally_of(journal: Journal, outcomes: list[Outcome]) -> Tally:
+    """Count what a shard's journal tells, and its rows."""
+    tally = Tally(
+        variations=len({outcome.variation.variation_id for outcome in outcomes}),
+        accepted=sum(len(item.request_ids) for item in journal.story.items.values()),
+        accepted_twice=len(journal.story.accepted_twice()),
+    )
+    tally.add(outcomes, run_id=journal.run_id)
+    return tally
+
+
+def _rows(outcomes: list[Outcome], shard: Shard, model: str) -> bytes:
+    labels = label_schema_of(shard.table)
+    return parquet_bytes(outcomes_table(outcomes, labels=labels, run_id=shard.run_id, shard=shard.number, model=model))

@@ -1,0 +1,185 @@
+"""How a dataset stands: its runs, what is open, and how long the API still knows of it. Asks the API nothing."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+
+from variations.dataset import METADATA_KEY
+from variations.errors import ObjectNotFound
+from variations.layout import RUNS_PREFIX, receipt_key
+from variations.ledger.journal import Journal
+from variations.ledger.lock import Seen, look
+from variations.receipt import duration
+from variations.recovery import shards_begun
+from variations.storage import Storage
+
+RESULT_LIFETIME_SECONDS: Final = 3600.0
+OUTPUT_LIFETIME_SECONDS: Final = 7 * 86400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRequest:
+    """A variation that is or may be paid for, and is not settled; `age_seconds` since it was submitted."""
+
+    variation_id: str
+    run_id: str
+    shard: int
+    request_id: str | None
+    age_seconds: float | None
+
+    def told(self) -> str:
+        """Say how long it can still be had."""
+        age = self.age_seconds
+        if self.request_id is None:
+            return "it is not known whether it was accepted; looked for in the request history"
+        if age is None:
+            return f"accepted as {self.request_id}"
+        if age < RESULT_LIFETIME_SECONDS:
+            return f"accepted as {self.request_id}; the API forgets it in {duration(RESULT_LIFETIME_SECONDS - age)}"
+        if age < OUTPUT_LIFETIME_SECONDS:
+            left = duration(OUTPUT_LIFETIME_SECONDS - age)
+            return f"accepted as {self.request_id}; forgotten by the API, its image lies there for about {left}"
+        return f"accepted as {self.request_id}; its image is not to be had any more"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetStatus:
+    """How a dataset stands.
+
+    Attributes:
+        rows: images by their status, as the metadata has them.
+        seen: who works on it; None if nobody ever did.
+        runs: receipts of its last runs, newest first; of one that has none only the `run_id`.
+        open_requests: of a run that is open, and of those before.
+    """
+
+    destination: str
+    rows: dict[str, int]
+    seen: Seen | None
+    runs: tuple[dict[str, Any], ...]
+    open_requests: tuple[OpenRequest, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        run = self.seen.run if self.seen else None
+        return {
+            "destination": self.destination,
+            "rows": self.rows,
+            "open_run": run.run_id if run and run.state == "open" else None,
+            "works_on_it": str(run.writer) if run and run.writer else None,
+            "sign_of_life_seconds": self.seen.age_seconds if self.seen and run and run.writer else None,
+            "runs": list(self.runs),
+            "open_requests": [
+                {"variation_id": one.variation_id, "run_id": one.run_id, "request_id": one.request_id}
+                | {"age_seconds": one.age_seconds, "told": one.told()}
+                for one in self.open_requests
+            ],
+        }
+
+    def lines(self, *, most: int) -> list[tuple[str, str]]:
+        """Return names and values, in the order in which a person asks for them; at most so many open requests."""
+        counts = ", ".join(f"{count:,} {status}" for status, count in sorted(self.rows.items()))
+        lines = [("dataset", self.destination), ("images", counts or "none yet"), ("at work", self._at_work())]
+        lines += [(f"run {receipt['run_id']}", _told(receipt)) for receipt in self.runs]
+        lines.append(("open requests", f"{len(self.open_requests):,}"))
+        lines += [(one.variation_id, one.told()) for one in self.open_requests[:most]]
+        if len(self.open_requests) > most:
+            lines.append(("", f"… and {len(self.open_requests) - most:,} more"))
+        return lines
+
+    def _at_work(self) -> str:
+        if self.seen is None or self.seen.run.state == "closed":
+            return "nobody; every run is closed"
+        run = self.seen.run
+        if run.writer is None:
+            return f"nobody; the run {run.run_id} is open, and the next one takes it in hand"
+        if run.writer.is_certainly_dead():
+            return f"nobody; the run {run.run_id} died ({run.writer}), and the next one takes it in hand"
+        return f"{run.writer}, at the run {run.run_id}; its last sign of life was {self.seen.age_seconds:.0f} s ago"
+
+
+def _told(receipt: dict[str, Any]) -> str:
+    if "kept" not in receipt:
+        return "no receipt: it is open"
+    if not receipt.get("source"):
+        found = receipt.get("recovery", {})
+        return f"looked after what was open: {found.get('kept', 0):,} kept, {found.get('still_unknown', 0):,} unknown"
+    parts = [f"{receipt['kept']:,} of {receipt['wanted']:,} kept"]
+    parts += [f"{receipt[name]:,} {name}" for name in ("failed", "unknown", "left") if receipt[name]]
+    parts.append(f"{receipt['cost_usd']:.3f} USD")
+    parts += [f"{receipt['cost_at_risk_usd']:.3f} at risk"] if receipt["cost_at_risk_usd"] else []
+    return ", ".join(parts) + (f"; stopped: {receipt['stopped_by']}" if receipt["stopped_by"] else "")
+
+
+async def read_status(storage: Storage, *, runs: int) -> DatasetStatus:
+    """Look at a dataset, and at its last `runs` runs; writes nothing.
+
+    Raises:
+        StorageError: the store says no, or what lies there is not ours.
+    """
+    seen = await look(storage)
+    now = await storage.now()
+    names = [name async for name in storage.folders(RUNS_PREFIX)]
+    receipts = [await _receipt(storage, name) for name in sorted(names, reverse=True)[:runs]]
+    rows, requests = await _of_metadata(storage, now)
+    if seen is not None and seen.run.state == "open":
+        requests = [*await _of_journals(storage, seen.run.run_id, now), *requests]
+    return DatasetStatus(storage.uri, rows, seen, tuple(receipts), tuple(requests))
+
+
+async def _receipt(storage: Storage, run_id: str) -> dict[str, Any]:
+    try:
+        found = json.loads(await storage.get(receipt_key(run_id)))
+    except (ObjectNotFound, ValueError):
+        return {"run_id": run_id}
+    return {**found, "run_id": run_id} if isinstance(found, dict) else {"run_id": run_id}
+
+
+async def _of_metadata(storage: Storage, now: datetime) -> tuple[dict[str, int], list[OpenRequest]]:
+    if await storage.head(METADATA_KEY) is None:
+        return {}, []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "metadata.parquet")
+        await storage.get_to_file(METADATA_KEY, path)
+        counts = pq.read_table(path, columns=["status"]).column("status").value_counts().to_pylist()
+        columns = ["variation_id", "run_id", "shard", "request_id", "submitted_at"]
+        unknown = pq.read_table(path, columns=columns, filters=[("status", "=", "unknown")]).to_pylist()
+    requests = {
+        row["variation_id"]: OpenRequest(
+            variation_id=row["variation_id"],
+            run_id=row["run_id"],
+            shard=row["shard"] or 0,
+            request_id=row["request_id"],
+            age_seconds=(now - row["submitted_at"]).total_seconds() if row["submitted_at"] else None,
+        )
+        for row in unknown
+    }
+    return {one["values"]: one["counts"] for one in counts}, list(requests.values())
+
+
+async def _of_journals(storage: Storage, run_id: str, now: datetime) -> list[OpenRequest]:
+    requests = []
+    for shard in await shards_begun(storage, run_id):
+        journal = Journal(storage, run_id=run_id, shard=shard, writer="")
+        await journal.replay()
+        requests += [
+            OpenRequest(
+                variation_id=item.variation_id,
+                run_id=run_id,
+                shard=journal.shard,
+                request_id=item.request_id,
+                age_seconds=(now - item.intended_at).total_seconds() if item.intended_at else None,
+            )
+            for item in journal.story.open_items()
+        ]
+    return requests
+
+
+def is_dataset(status: DatasetStatus) -> bool:
+    """Return whether anything of ours lies there."""
+    return bool(status.seen or status.rows or status.runs)
