@@ -30,9 +30,9 @@ from variations import parameters
 from variations.api.client import Endpoint
 from variations.engine.limits import Limits
 from variations.errors import SettingsError
+from variations.job import Job
 from variations.parameters import PARAMETER_NAMES, Parameters
 from variations.plan import Recipe
-from variations.run import Job
 from variations.uris import shown_uri
 
 PREFIX: Final = "VARIATIONS_"

@@ -8,8 +8,9 @@ from prefect import get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from variations.receipt import Plan, Receipt, Recovery, RunStopped, Tally
+from variations.receipt import Plan, Receipt, RunStopped
 from variations.run import Run
+from variations.tally import Recovery, Tally
 
 
 @task(name="check key", task_run_name="check key", retries=0, cache_policy=NO_CACHE, persist_result=False)

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from variations.dataset import METADATA_KEY, ROW_GROUP_ROWS, SCHEMA, conformed, metadata_writer, unified
 from variations.errors import ObjectNotFound, PreconditionFailed, StorageError
+from variations.known import Before, Known
 from variations.layout import RUNS_PREFIX, parts_prefix
-from variations.plan import Before, Known
 from variations.storage import Storage
 
 ATTEMPTS: Final = 10

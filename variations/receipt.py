@@ -2,14 +2,13 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final
 
 from variations.errors import RunError, RunPaused
-from variations.models import Outcome
+from variations.tally import Recovery, Tally, UnknownItem
 
 # Markdown that a value may hold: emphasis, code, links, images and the table's bars. A `_` within a word is none.
 _MARKUP: Final = re.compile(r"[\\|`*\[\]]")
@@ -91,140 +90,6 @@ class Plan:
     def markdown(self) -> str:
         """Return a table for a Prefect artifact."""
         return markdown_table("Plan", self.lines())
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownItem:
-    """A variation that is or may be paid for, and of which it is not known what became.
-
-    `since` is when it was submitted, by the store's clock where that is known; `code` says how it came to be unknown.
-    """
-
-    variation_id: str
-    run_id: str
-    source_uri: str | None = None
-    request_id: str | None = None
-    since: str | None = None
-    code: str | None = None
-
-    def advice(self) -> str:
-        """Say what would settle it."""
-        if self.request_id is None:
-            return (
-                "it is not known whether it was accepted: each run, and `variations recover`, looks for it in the "
-                "request history; with the setting unknown=resubmit it is submitted again when it is not found there"
-            )
-        return (
-            f"accepted as request {self.request_id}: the next run, or `variations recover`, fetches it; within the "
-            "hour from the API, and for about 7 days by the history"
-        )
-
-
-@dataclass(slots=True)
-class Tally:
-    """What shards have come to so far; images, but for `accepted` and `accepted_twice`.
-
-    Attributes:
-        variations: of which anything is known.
-        accepted: submits that were accepted.
-        accepted_twice: variations with more than one of them: there must be none.
-        unknowns: what is unknown, one entry a variation.
-    """
-
-    kept: int = 0
-    failed: int = 0
-    unknown: int = 0
-    paid: int = 0
-    cost_usd: float = 0.0
-    cost_at_risk_usd: float = 0.0
-    errors: Counter[str] = field(default_factory=Counter)
-    error_samples: dict[str, str] = field(default_factory=dict)
-    notes: Counter[str] = field(default_factory=Counter)
-    variations: int = 0
-    accepted: int = 0
-    accepted_twice: int = 0
-    unknowns: dict[str, UnknownItem] = field(default_factory=dict)
-
-    def add(self, outcomes: Iterable[Outcome], *, run_id: str = "") -> None:
-        """Count outcomes."""
-        for outcome in outcomes:
-            if outcome.status == "unknown":
-                self.unknown += 1
-                self.cost_at_risk_usd += outcome.cost_usd
-                self._name(outcome, run_id)
-            else:
-                self.kept += outcome.status == "kept"
-                self.failed += outcome.status == "failed"
-                self.paid += outcome.cost_usd > 0
-                self.cost_usd += outcome.cost_usd
-            if outcome.error_code:
-                self.errors[outcome.error_code] += 1
-                self.error_samples.setdefault(outcome.error_code, outcome.error or "")
-            if outcome.image:
-                self.notes.update(note.split(":")[0] for note in outcome.image.notes)
-
-    def _name(self, outcome: Outcome, run_id: str) -> None:
-        variation = outcome.variation
-        since = outcome.submitted_at.isoformat(timespec="seconds") if outcome.submitted_at else None
-        self.unknowns[variation.variation_id] = UnknownItem(
-            variation.variation_id, run_id, variation.source.public_uri, outcome.request_id, since, outcome.error_code
-        )
-
-    def merge(self, other: "Tally") -> None:
-        """Count what another tally counts, too."""
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.errors += other.errors
-        self.notes += other.notes
-        self.error_samples = {**other.error_samples, **self.error_samples}
-        self.unknowns.update(other.unknowns)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        unknowns = {name: asdict(item) for name, item in self.unknowns.items()}
-        return {**values, "errors": dict(self.errors), "notes": dict(self.notes), "unknowns": unknowns}
-
-    @classmethod
-    def of_dict(cls, values: Mapping[str, Any]) -> "Tally":
-        """Return it from JSON values."""
-        counters = {name: Counter(values.get(name, {})) for name in ("errors", "notes")}
-        unknowns = {name: UnknownItem(**item) for name, item in values.get("unknowns", {}).items()}
-        return cls(**{**values, **counters, "unknowns": unknowns})
-
-
-_SUMS: Final = (
-    *("kept", "failed", "unknown", "paid", "cost_usd", "cost_at_risk_usd"),
-    *("variations", "accepted", "accepted_twice"),
-)
-
-
-@dataclass(slots=True)
-class Recovery:
-    """What was found out about requests of earlier runs, before anything new was submitted.
-
-    Attributes:
-        closed_run: the run that had ended without a word, if there was one.
-        looked_for: variations that were open.
-        kept, failed: images of them that were fetched, and of which it is known now that there will be none.
-        cost_usd: what the API charged for these; it was at risk before.
-        still_unknown: variations that are open still.
-    """
-
-    closed_run: str | None = None
-    looked_for: int = 0
-    kept: int = 0
-    failed: int = 0
-    cost_usd: float = 0.0
-    still_unknown: int = 0
-
-    def lines(self) -> list[tuple[str, str]]:
-        """Return names and values for people; none if there was nothing to do."""
-        lines = [("closed", f"the run {self.closed_run}, which had ended without a word")] if self.closed_run else []
-        if self.looked_for:
-            found = [f"{self.kept:,} images kept", f"{self.failed:,} failed", f"{self.cost_usd:.3f} USD"]
-            lines.append(("recovered", f"{', '.join(found)}; {self.looked_for:,} were open"))
-        return lines
 
 
 @dataclass(frozen=True, slots=True)

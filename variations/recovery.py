@@ -16,16 +16,17 @@ from variations import errors
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.request import Unsettled
+from variations.known import Before, Known
 from variations.layout import journal_prefix, plan_key, receipt_key
 from variations.ledger.journal import Journal, Note, read_notes
 from variations.ledger.lock import look
 from variations.ledger.story import Item
 from variations.parameters import MODEL
-from variations.plan import Before, Known
 from variations.publish import read_known
-from variations.receipt import Plan, Receipt, Recovery, Tally
+from variations.receipt import Plan, Receipt
 from variations.shards import Shard, finish_shard, read_shard
 from variations.storage import Storage
+from variations.tally import Recovery, Tally
 
 # Output files live for about 7 days. What is older cannot be had any more, and is not asked for again.
 SETTLE_DAYS: Final = timedelta(days=8)

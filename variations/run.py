@@ -4,9 +4,9 @@ import asyncio
 import logging
 import random as random_module
 import tempfile
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,24 +15,26 @@ import pyarrow as pa
 from variations.api.client import Client, Endpoint
 from variations.api.http import default_http_client
 from variations.clock import Clock, SystemClock
-from variations.dataset import check_labels, new_run_id, parquet_bytes
+from variations.dataset import new_run_id, parquet_bytes
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
-from variations.errors import BadInput, BudgetReached, InsufficientCredits, Replaced, RunError, StorageError
+from variations.errors import BudgetReached, InsufficientCredits, Replaced, RunError, StorageError
+from variations.estimate import read_manifest
+from variations.job import Job
+from variations.known import Known
 from variations.layout import part_key, plan_key, plan_shard_key, receipt_key
 from variations.ledger.journal import Journal
 from variations.ledger.lock import LEASE_SECONDS, DatasetLock
 from variations.ledger.probe import check_conditional_writes
 from variations.ledger.writer import Writer
-from variations.manifest import fetch_manifest
-from variations.plan import Known, Planner, Recipe, Spool, cut, variations_of
+from variations.plan import Spool, cut, variations_of
 from variations.publish import publish, read_known
-from variations.receipt import Plan, Receipt, Recovery, RunStopped, Tally, UnknownItem, json_bytes, started
-from variations.recovery import Settler, close_run, peek
+from variations.receipt import Plan, Receipt, RunStopped, json_bytes, started
+from variations.recovery import Settler, close_run
 from variations.shards import Shard, finish_shard, outcomes_of, read_shard, tally_of
 from variations.storage import Storage, open_storage
-from variations.uris import public_uri, shown_uri
+from variations.tally import Recovery, Tally, UnknownItem
 
 # A connection for each request in flight, and some for what is being fetched.
 _SPARE_CONNECTIONS: Final = 16
@@ -40,43 +42,6 @@ _SPARE_CONNECTIONS: Final = 16
 CENT_PARTS: Final = 1e-6
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What a run is to do: the manifest it reads, the dataset it grows, and what it makes of each source.
-
-    Without a source it makes nothing new, and only looks after what earlier runs left open. `uri_column` and
-    `id_column` name columns of the manifest where their names do not tell.
-
-    Raises:
-        BadInput: a URI carries a signature or credentials, which would show in plans, receipts and logs; or the dataset
-            would lie among its own sources, and its images be taken for them.
-    """
-
-    source: str | None
-    destination: str
-    recipe: Recipe = field(default_factory=Recipe)
-    uri_column: str | None = None
-    id_column: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what would do harm."""
-        for name, uri in (("source", self.source), ("destination", self.destination)):
-            if uri is not None and _has_secret(uri):
-                raise BadInput(
-                    f"the {name} carries a signature or credentials ({shown_uri(uri)}): name the place alone, "
-                    "credentials are boto3's to find"
-                )
-        destination = open_storage(self.destination).uri
-        if self.source is None:
-            return
-        source = open_storage(self.source).uri
-        if f"{destination}/".startswith(f"{source}/"):
-            raise BadInput(
-                f"the destination {self.destination} lies within the source {self.source}: the next run would take the "
-                "images of this one for sources; name a place beside it"
-            )
 
 
 @dataclass(slots=True)
@@ -206,7 +171,7 @@ class Run:
         self.engine.progress.step = "planning"
         with tempfile.TemporaryDirectory() as folder:
             spool = Spool(Path(folder), source=self.job.source, run_id=self.run_id, model=self.job.recipe.model)
-            planner, plan = await _read_manifest(
+            planner, plan = await read_manifest(
                 self.job,
                 known=self._known,
                 limits=self._limits,
@@ -413,77 +378,6 @@ async def running(
         yield run
     finally:
         await run.aclose()
-
-
-async def estimate(job: Job, *, limits: Limits) -> Plan:
-    """Say what a run would do, without paying and without writing anything.
-
-    Raises:
-        ManifestError: the manifest is missing, empty or unusable.
-        StorageError: the source or the destination cannot be read.
-    """
-    storage = open_storage(job.destination, missing_ok=True)
-    try:
-        known = await peek(storage)
-        _, plan = await _read_manifest(job, known=known, limits=limits, run_id="", spool=None)
-    finally:
-        await storage.aclose()
-    return plan
-
-
-async def _read_manifest(
-    job: Job,
-    *,
-    known: Known,
-    limits: Limits,
-    run_id: str,
-    spool: Spool | None,
-    resubmit: Collection[bytes] = (),
-    check: Callable[[], None] = lambda: None,
-) -> tuple[Planner, Plan]:
-    if job.source is None:
-        raise BadInput("no source: name a manifest, or a prefix of images")
-    async with fetch_manifest(job.source, uri_column=job.uri_column, id_column=job.id_column) as manifest:
-        check_labels(manifest.label_schema)
-        planner = Planner(
-            job.recipe, known=known, labels=manifest.label_schema, spool=spool, resubmit=resubmit, check=check
-        )
-        await asyncio.to_thread(planner.read, manifest.batches())
-    counts = planner.counts
-    plan = Plan(
-        run_id=run_id,
-        source=job.source,
-        destination=job.destination,
-        sources=counts.sources,
-        rejected=counts.rejected,
-        duplicates=counts.duplicates,
-        variations=counts.variations,
-        already_done=counts.done,
-        failed_before=counts.failed_before,
-        unknown_before=counts.unknown_before,
-        partly_there=counts.partly,
-        resubmitted=counts.resubmitted,
-        new=counts.new,
-        images=counts.images,
-        shards=counts.shards(),
-        shard_size=counts.shard_size(),
-        cost_usd=round(counts.cost_usd(limits), 6),
-        seconds=round(counts.seconds(limits), 1),
-        requests_per_minute=limits.requests_per_minute,
-        requests_counted="polls counted" if limits.count_all_requests else "submits alone",
-        max_in_flight=limits.max_in_flight,
-        max_cost_usd=limits.max_cost_usd,
-        rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
-    )
-    return planner, plan
-
-
-def _has_secret(uri: str) -> bool:
-    scheme, separator, rest = uri.partition("://")
-    if not separator or scheme.lower() == "file":
-        return False
-    # In a key a `?` is a letter, but who pasted a signed URL with s3:// before it did not mean one.
-    return "@" in rest.partition("/")[0] or public_uri(f"https://{rest}") != f"https://{rest}"
 
 
 def _next_shard(shards: Iterator[pa.Table]) -> bytes | None:

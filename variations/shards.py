@@ -12,8 +12,8 @@ from variations.layout import part_key, plan_shard_key, shard_part
 from variations.ledger.journal import Journal
 from variations.models import Outcome, Variation
 from variations.plan import label_schema_of, variations_of
-from variations.receipt import Tally
 from variations.storage import Storage
+from variations.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from config import load_settings
 from flows.commands.exits import ALL_KEPT
 from flows.commands.options import NO_OPTIONS, RunOptions, given
 from flows.commands.terminal import print_json, print_lines, status
-from variations.run import estimate
+from variations.estimate import estimate
 
 
 def plan(

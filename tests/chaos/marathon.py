@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tests.variations.chaos.sweep import ITEMS, Swept, sweep
+
 from . import scenarios
 from .kills import DEATHS, kill_at, name_of
 from .s3_proxy import S3Proxy, running_proxy
@@ -72,6 +74,7 @@ class Counts:
         return Counts(self.name, **numbers, wrong=self.wrong + other.wrong)
 
 
+SIMULATED_RUNS: Final = 10_000
 COLUMNS: Final = ("runs", "images", "kills", "rows", "kept", "unknown", "bill", "accepted_twice", "lost")
 
 
@@ -197,6 +200,33 @@ def killed_at_random_and_replies_dropped(ground: Ground, say: Say) -> list[Count
     return killed_at_random(ground, say, dropping=True)
 
 
+def simulated(ground: Ground, say: Say, *, runs: int = SIMULATED_RUNS) -> list[Counts]:
+    """Simulate runs on a clock, an API and a store of their own, each with what a seed draws for it."""
+
+    def tell(swept: Swept) -> None:
+        if swept.runs % 500 == 0 or swept.runs == runs:
+            say(f"{swept.runs:,} simulated runs, {len(swept.failing)} of them wrong")
+
+    first = (ground.seed - 1) * runs
+    swept = sweep(range(first, first + runs), told=tell)
+    events = swept.events
+    say(", ".join(f"{event} {count:,}" for event, count in events.most_common()))
+    counts = Counts(
+        "simulated runs",
+        runs=swept.runs,
+        images=swept.runs * ITEMS,
+        kills=events["exit: killed"],
+        rows=events["rows"],
+        kept=events["row: kept"],
+        unknown=events["row: unknown"],
+        bill=events["paid"],
+        accepted_twice=events["accepted twice"],
+        lost=events["lost"],
+        wrong=tuple(f"seed {seed}: {problem}" for seed, problem in sorted(swept.failing.items())),
+    )
+    return [counts]
+
+
 Section = Callable[[Ground, Say], list[Counts]]
 
 # A section more is a line more: it is given the ground and a way to tell how far it is, and returns rows of the table.
@@ -207,6 +237,7 @@ SECTIONS: Final[list[tuple[str, Section]]] = [
     ("s3", s3_faults),
     ("marathon", killed_at_random),
     ("dropped", killed_at_random_and_replies_dropped),
+    ("simulated", simulated),
 ]
 
 

@@ -26,10 +26,11 @@ from variations.api.client import Endpoint
 from variations.engine.limits import Limits
 from variations.engine.stopping import stop_on_signals
 from variations.errors import VariationsError
+from variations.job import Job
 from variations.parameters import Parameters
 from variations.plan import Recipe
 from variations.receipt import Plan, Receipt, RunStopped
-from variations.run import Job, Run, open_run
+from variations.run import Run, open_run
 
 from . import points
 

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from variations.dataset import outcomes_table, parquet_bytes
+from variations.known import Known
 from variations.layout import part_key, shard_part
 from variations.models import Outcome, RejectedSource, Source, StoredImage, Variation
 from variations.parameters import Parameters
-from variations.plan import Known, Planner, Recipe, Spool, cut, expand, variations_of
+from variations.plan import Planner, Recipe, Spool, cut, expand, variations_of
 from variations.storage import Storage
 
 SIGNATURE = "0123456789abcdef0123456789abcdef"

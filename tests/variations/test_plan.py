@@ -16,21 +16,10 @@ from hypothesis import strategies as st
 
 from variations.engine.limits import LATENCY_SECONDS, Limits
 from variations.errors import StoppedByUser
+from variations.known import Before, Known
 from variations.models import Attempt, RejectedSource, Source, Variation
 from variations.parameters import Parameters
-from variations.plan import (
-    MAX_SHARDS,
-    Before,
-    Counts,
-    Known,
-    Planner,
-    Recipe,
-    Spool,
-    cut,
-    expand,
-    label_schema_of,
-    variations_of,
-)
+from variations.plan import MAX_SHARDS, Counts, Planner, Recipe, Spool, cut, expand, label_schema_of, variations_of
 
 from .examples import NO_LABELS, SIGNATURE, SIGNED, nameless, planned, shards_of, source, spool_in, with_parameters
 

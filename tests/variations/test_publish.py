@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from variations.dataset import METADATA_KEY, SCHEMA, outcomes_table, parquet_bytes, rejected_table
 from variations.errors import ObjectNotFound, PreconditionFailed, StorageError
+from variations.known import Before
 from variations.layout import part_key, shard_part
 from variations.models import RejectedSource
-from variations.plan import Before
 from variations.publish import ATTEMPTS, part_keys, publish, read_known
 from variations.storage import Storage, open_storage
 

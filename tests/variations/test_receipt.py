@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 
 from variations.errors import ServiceDown
 from variations.models import Outcome
-from variations.receipt import (
-    SAMPLES,
-    Plan,
-    Receipt,
-    Recovery,
-    RunStopped,
-    Tally,
-    UnknownItem,
-    duration,
-    markdown_table,
-)
+from variations.receipt import SAMPLES, Plan, Receipt, RunStopped, duration, markdown_table
+from variations.tally import Recovery, Tally, UnknownItem
 
 from .examples import image, outcome, variation
 

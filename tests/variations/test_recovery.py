@@ -29,6 +29,7 @@ from tests.variations.ledger.stores import Complaints, View, memory, unavailable
 from variations import errors
 from variations.dataset import parquet_bytes
 from variations.engine.limits import Limits
+from variations.known import Before, Known
 from variations.layout import (
     OPEN_KEY,
     journal_key,
@@ -44,12 +45,13 @@ from variations.ledger.lock import DatasetLock
 from variations.ledger.records import Accepted, Intended, Record, Settled, Withdrawn
 from variations.ledger.writer import Writer
 from variations.models import ImageOutcome, Variation
-from variations.plan import Before, Known, cut, variations_of
+from variations.plan import cut, variations_of
 from variations.publish import publish
-from variations.receipt import Plan, Receipt, Tally, json_bytes
+from variations.receipt import Plan, Receipt, json_bytes
 from variations.recovery import Settler, close_run, peek
 from variations.shards import finish_shard, read_shard
 from variations.storage import Storage
+from variations.tally import Tally
 
 RUN = "20260101T000000Z-abcdef"
 PRICE = 0.031

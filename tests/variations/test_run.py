@@ -25,13 +25,15 @@ from variations.api.http import default_http_client
 from variations.clock import SystemClock
 from variations.dataset import METADATA_KEY
 from variations.engine.limits import Limits
+from variations.estimate import estimate
+from variations.job import Job
 from variations.layout import OPEN_KEY, PROBE_KEY
 from variations.ledger.records import Intended, Settled
 from variations.models import ImageOutcome, Outcome, Variation
 from variations.parameters import Parameters
 from variations.plan import Recipe
 from variations.receipt import Plan, Receipt, RunStopped
-from variations.run import Job, Run, estimate, open_run, running
+from variations.run import Run, open_run, running
 from variations.sandbox import Sandbox
 from variations.storage import Storage, open_storage
 

@@ -17,13 +17,14 @@ from variations.api.client import Endpoint
 from variations.clock import Clock, SystemClock
 from variations.engine.limits import Limits
 from variations.errors import BadInput, StoppedByUser
+from variations.job import Job
 from variations.layout import OPEN_KEY, journal_prefix
 from variations.ledger.journal import Journal
 from variations.parameters import Parameters
 from variations.plan import Recipe
 from variations.publish import part_keys
 from variations.receipt import Plan, Receipt, RunStopped
-from variations.run import Job, Run, open_run
+from variations.run import Run, open_run
 from variations.sandbox import Sandbox, sample_photos
 from variations.storage import open_storage
 

@@ -22,13 +22,14 @@ from variations.api.client import Client
 from variations.dataset import METADATA_KEY
 from variations.engine.limits import Limits
 from variations.errors import StoppedByUser
+from variations.job import Job
 from variations.layout import RUNS_PREFIX
 from variations.ledger.journal import Journal
 from variations.ledger.writer import Writer
 from variations.parameters import Parameters
 from variations.plan import Recipe
 from variations.receipt import Receipt, RunStopped
-from variations.run import Job, Run, running
+from variations.run import Run, running
 
 from .api import output_content
 from .world import CALM, Process, Rates, World
@@ -181,7 +182,8 @@ def run_chaos(seed: int, *, manifest: Path, items: int = 50, tell: bool = False)
         retries=random.random() < 0.2,
         budget=random.choice((0, 0, 0, items, items + items // 2)),
     )
-    largest = random.choice((3, 3, 10, 10, 10, 200))
+    # With many shards a run is mostly parquet, and takes five times as long.
+    largest = 200 if random.random() < 0.04 else random.choice((2, 3, 5, 8))
     with patch("variations.plan.MAX_SHARDS", largest):
         problems = world.run(lambda _: _main(chaos))
     problems += [f"complaint: {complaint}" for complaint in world.complaints]
@@ -256,14 +258,18 @@ def _bill(chaos: Chaos, rows: list[dict[str, Any]]) -> Iterator[str]:
     of_item = {(row["redux_image"] or row["source_uri"], row["seed"]): row for row in rows}
     if len(rows) != chaos.items or len(of_item) != chaos.items:
         yield f"{len(rows)} rows of {len(of_item)} images, {chaos.items} were wanted"
+    chaos.events["rows"] += len(rows)
     for inputs, requests in chaos.world.accepted().items():
         if len(requests) > 1 and not chaos.retries:
+            chaos.events["accepted twice"] += 1
             yield f"{inputs} was accepted {len(requests)} times: {requests}"
     for billed in chaos.world.bill():
+        chaos.events["paid"] += billed.cost_usd > 0
         row = of_item.get((billed.inputs["redux_image"].partition("?")[0], billed.inputs["seed"]))
         if row is None:
             yield f"{billed.request_id} was billed, and has no row"
         elif billed.cost_usd and (row["status"], row["request_id"]) != ("kept", billed.request_id):
+            chaos.events["lost"] += 1
             yield f"{billed.request_id} was paid, and its row is {row['status']}: {row['request_id']}, {row['error']}"
 
 

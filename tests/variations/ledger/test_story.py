@@ -12,7 +12,7 @@ from tests.variations.engine.simulation import EPOCH
 from variations.ledger.records import Accepted, Ended, Group, Header, Record
 from variations.ledger.story import Item, Story
 from variations.models import Attempt, Outcome
-from variations.receipt import Tally, UnknownItem
+from variations.tally import Tally, UnknownItem
 
 from .stores import accepted, intended, name, settled, withdrawn
 

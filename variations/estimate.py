@@ -1,0 +1,84 @@
+"""What a run would do, and what it would cost: the manifest read against what the dataset has."""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from variations.dataset import check_labels
+from variations.engine.limits import Limits
+from variations.errors import BadInput
+from variations.job import Job
+from variations.known import Known
+from variations.manifest import fetch_manifest
+from variations.plan import Planner, Spool
+from variations.receipt import Plan
+from variations.recovery import peek
+from variations.storage import open_storage
+
+
+async def estimate(job: Job, *, limits: Limits) -> Plan:
+    """Say what a run would do, without paying and without writing anything.
+
+    Raises:
+        ManifestError: the manifest is missing, empty or unusable.
+        StorageError: the source or the destination cannot be read.
+    """
+    storage = open_storage(job.destination, missing_ok=True)
+    try:
+        known = await peek(storage)
+        _, plan = await read_manifest(job, known=known, limits=limits, run_id="", spool=None)
+    finally:
+        await storage.aclose()
+    return plan
+
+
+async def read_manifest(
+    job: Job,
+    *,
+    known: Known,
+    limits: Limits,
+    run_id: str,
+    spool: Spool | None,
+    resubmit: Collection[bytes] = (),
+    check: Callable[[], None] = lambda: None,
+) -> tuple[Planner, Plan]:
+    """Read a job's manifest, and count what it comes to; what is to be made is spooled, if a spool is given.
+
+    Raises:
+        ManifestError: the manifest is missing, empty or unusable.
+        StorageError: the source cannot be read.
+    """
+    if job.source is None:
+        raise BadInput("no source: name a manifest, or a prefix of images")
+    async with fetch_manifest(job.source, uri_column=job.uri_column, id_column=job.id_column) as manifest:
+        check_labels(manifest.label_schema)
+        planner = Planner(
+            job.recipe, known=known, labels=manifest.label_schema, spool=spool, resubmit=resubmit, check=check
+        )
+        await asyncio.to_thread(planner.read, manifest.batches())
+    counts = planner.counts
+    plan = Plan(
+        run_id=run_id,
+        source=job.source,
+        destination=job.destination,
+        sources=counts.sources,
+        rejected=counts.rejected,
+        duplicates=counts.duplicates,
+        variations=counts.variations,
+        already_done=counts.done,
+        failed_before=counts.failed_before,
+        unknown_before=counts.unknown_before,
+        partly_there=counts.partly,
+        resubmitted=counts.resubmitted,
+        new=counts.new,
+        images=counts.images,
+        shards=counts.shards(),
+        shard_size=counts.shard_size(),
+        cost_usd=round(counts.cost_usd(limits), 6),
+        seconds=round(counts.seconds(limits), 1),
+        requests_per_minute=limits.requests_per_minute,
+        requests_counted="polls counted" if limits.count_all_requests else "submits alone",
+        max_in_flight=limits.max_in_flight,
+        max_cost_usd=limits.max_cost_usd,
+        rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
+    )
+    return planner, plan

@@ -1,0 +1,53 @@
+"""What a run is to do."""
+
+from dataclasses import dataclass, field
+
+from variations.errors import BadInput
+from variations.plan import Recipe
+from variations.storage import open_storage
+from variations.uris import public_uri, shown_uri
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a run is to do: the manifest it reads, the dataset it grows, and what it makes of each source.
+
+    Without a source it makes nothing new, and only looks after what earlier runs left open. `uri_column` and
+    `id_column` name columns of the manifest where their names do not tell.
+
+    Raises:
+        BadInput: a URI carries a signature or credentials, which would show in plans, receipts and logs; or the dataset
+            would lie among its own sources, and its images be taken for them.
+    """
+
+    source: str | None
+    destination: str
+    recipe: Recipe = field(default_factory=Recipe)
+    uri_column: str | None = None
+    id_column: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would do harm."""
+        for name, uri in (("source", self.source), ("destination", self.destination)):
+            if uri is not None and _has_secret(uri):
+                raise BadInput(
+                    f"the {name} carries a signature or credentials ({shown_uri(uri)}): name the place alone, "
+                    "credentials are boto3's to find"
+                )
+        destination = open_storage(self.destination).uri
+        if self.source is None:
+            return
+        source = open_storage(self.source).uri
+        if f"{destination}/".startswith(f"{source}/"):
+            raise BadInput(
+                f"the destination {self.destination} lies within the source {self.source}: the next run would take the "
+                "images of this one for sources; name a place beside it"
+            )
+
+
+def _has_secret(uri: str) -> bool:
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme.lower() == "file":
+        return False
+    # In a key a `?` is a letter, but who pasted a signed URL with s3:// before it did not mean one.
+    return "@" in rest.partition("/")[0] or public_uri(f"https://{rest}") != f"https://{rest}"
