@@ -1,20 +1,20 @@
 """The whole story of one variation, attempt by attempt, from the journals."""
 
-import tempfile
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.parquet as pq
 
-from variations.dataset import METADATA_KEY
 from variations.errors import BadInput
 from variations.ledger.journal import Journal, read_groups
 from variations.ledger.lock import look
 from variations.ledger.records import Accepted, Ended, Intended, Record, Settled, Withdrawn
+from variations.ledger.story import Story
 from variations.models import Attempt
 from variations.recovery import shards_begun
+from variations.status import fetched_metadata
 from variations.storage import Storage
 
 _ID_DIGITS: Final = 32
@@ -42,8 +42,9 @@ class Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        events = [{"at": one.at.isoformat(), "run_id": one.run_id, "what": one.what} for one in self.events]
-        return {"variation_id": self.variation_id, "rows": list(self.rows), "events": events}
+        events = [{**asdict(one), "at": one.at.isoformat()} for one in self.events]
+        rows = [{name: _json_value(value) for name, value in row.items()} for row in self.rows]
+        return {"variation_id": self.variation_id, "rows": rows, "events": events}
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values for people."""
@@ -76,7 +77,8 @@ async def explain(storage: Storage, name: str) -> Explanation:
     """
     beginning = Path(name).stem.partition("-")[0].lower()
     rows = await _rows(storage, beginning)
-    places = {(row["variation_id"], row["run_id"], row["shard"]) for row in rows}
+    # Rows of refused sources have no shard, nor have those of datasets that were made before there were journals.
+    places = {(row["variation_id"], row["run_id"], row.get("shard")) for row in rows}
     places |= await _places_in_open_run(storage, beginning)
     ids = {variation_id for variation_id, _, _ in places}
     if not ids:
@@ -86,28 +88,27 @@ async def explain(storage: Storage, name: str) -> Explanation:
     variation_id = ids.pop()
     events: list[Event] = []
     told: set[tuple[str, int]] = set()
-    waiting = [(run_id, shard) for _, run_id, shard in places if shard is not None]
+    waiting = sorted({(run_id, shard) for _, run_id, shard in places if shard is not None})
     while waiting and len(told) < _MOST_ATTEMPTS:
         run_id, shard = waiting.pop()
         if (run_id, shard) in told:
             continue
         told.add((run_id, shard))
         found, before = await _events(storage, variation_id, run_id, shard)
-        events += found
+        # From the newest run back: what was written within one second of the store's clock stays in its order.
+        events = found + events
         waiting += [(attempt.run_id, attempt.shard) for attempt in before]
     events.sort(key=lambda event: event.at)
     return Explanation(variation_id, tuple(rows), tuple(events))
 
 
 async def _rows(storage: Storage, beginning: str) -> list[dict[str, Any]]:
-    if not beginning or await storage.head(METADATA_KEY) is None:
+    if not beginning:
         return []
     wanted = ("variation_id", ">=", beginning), ("variation_id", "<=", beginning.ljust(_ID_DIGITS, "f"))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "metadata.parquet")
-        await storage.get_to_file(METADATA_KEY, path)
-        rows: list[dict[str, Any]] = pq.read_table(path, filters=[*wanted]).to_pylist()
-    return rows
+    async with fetched_metadata(storage) as path:
+        rows: list[dict[str, Any]] = pq.read_table(path, filters=[*wanted]).to_pylist() if path else []
+    return sorted(rows, key=lambda row: (row["variation_id"], row["output_index"]))
 
 
 async def _places_in_open_run(storage: Storage, beginning: str) -> set[tuple[str, str, int]]:
@@ -126,19 +127,26 @@ async def _places_in_open_run(storage: Storage, beginning: str) -> set[tuple[str
 async def _events(storage: Storage, variation_id: str, run_id: str, shard: int) -> tuple[list[Event], list[Attempt]]:
     events: list[Event] = []
     before: list[Attempt] = []
-    writers: list[str] = []
+    story = Story()
+    token = ""
     async for group, at in read_groups(storage, run_id, shard):
-        if group.header.writer not in writers:
-            writers.append(group.header.writer)
-            if len(writers) > 1 and events:
-                events.append(Event(at, run_id, shard, "another process took the journal over"))
+        # One process may write as several writers, one after the other.
+        last, token = token, group.header.writer.partition(".")[0]
+        item = story.items.get(variation_id)
+        if last not in {"", token} and item is not None and item.is_open:
+            events.append(Event(at, run_id, shard, "another process took the journal over"))
         for record in group.records:
             if isinstance(record, Ended) or record.variation_id != variation_id:
                 continue
+            story.add(record, at)
             if isinstance(record, Intended) and record.before is not None:
                 before.append(record.before)
             events.append(Event(at, run_id, shard, _told(record)))
     return events, before
+
+
+def _json_value(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _told(record: Record) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from variations.dataset import METADATA_KEY, ROW_GROUP_ROWS, SCHEMA, conformed, metadata_writer, unified
@@ -68,6 +69,12 @@ class _File:
         """Yield its rows."""
         return pq.ParquetFile(self.path).iter_batches(batch_size=ROW_GROUP_ROWS, columns=columns)  # type: ignore[no-any-return]
 
+    def rows(self, columns: list[str], *, status: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """Yield some columns, `status` one of them, of the rows that are few."""
+        wanted = pa.array(status)
+        for batch in self.batches(columns):
+            yield from batch.filter(pc.is_in(batch.column("status"), wanted)).to_pylist()
+
     @contextmanager
     def readable(self) -> Iterator[None]:
         """Turn what reading a damaged or foreign file raises into one error, which says what to do about it."""
@@ -121,8 +128,7 @@ def _note_known(file: _File, known: Known) -> None:
                     known.held.pop(key, None)
     columns = ["variation_id", "status", "attempt", "run_id", "shard", "request_id"]
     columns = [name for name in columns if name in pq.read_schema(file.path).names]
-    open_rows = pq.read_table(file.path, columns=columns, filters=[("status", "in", ["unknown", "failed"])])
-    for row in open_rows.to_pylist():
+    for row in file.rows(columns, status=("unknown", "failed")):
         before = Before(row["attempt"], row["run_id"], row.get("shard"), row["request_id"])
         known.note(row["status"], bytes.fromhex(row["variation_id"]), before)
 
@@ -151,8 +157,10 @@ class _Newest:
 
     def expect(self, file: _File) -> None:
         """Note whom a file refuses: only of these it matters who has the last word."""
-        refused = pq.read_table(file.path, columns=list(_SOURCE), filters=[("status", "=", "rejected")])
-        self.runs.update((name, "") for name in _source_names(refused.to_pydict()) if name is not None)
+        for row in file.rows(["status", *_SOURCE], status=("rejected",)):
+            name = row["source_id"] or row["source_uri"]
+            if name is not None:
+                self.runs[name] = ""
 
     def add(self, part: _File) -> None:
         """Note the rows of a part; parts come in the order of their numbers."""

@@ -46,15 +46,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Begun:
-    """A shard that was begun; it has a tally once its rows are written."""
+    """A shard that was begun: its journal until its rows are written, and then what they came to."""
 
-    journal: Journal
+    journal: Journal | None
     shard: Shard | None = None
     tally: Tally | None = None
 
+    def end(self, tally: Tally) -> None:
+        """Keep the numbers and let go of the rest: a large run has a million items in its journals."""
+        self.tally = tally
+        self.journal = self.shard = None
+
     def told(self, *, price_usd: float) -> Tally:
         """Return what it came to, or what its journal tells so far."""
-        if self.tally is not None or self.shard is None:
+        if self.tally is not None or self.journal is None or self.shard is None:
             return self.tally or Tally()
         return tally_of(self.journal, outcomes_of(self.journal, self.shard, price_usd=price_usd))
 
@@ -238,7 +243,7 @@ class Run:
             await journal.claim()
             await self.engine.run(variations_of(planned.table, signed=self._signed), journal)
             await journal.aclose()
-            begun.tally = await self._finish(journal, planned)
+            begun.end(await self._finish(journal, planned))
         except (StorageError, Replaced) as error:
             self.engine.stop(error)
         return begun.told(price_usd=self.engine.budget.price_usd)
@@ -261,9 +266,9 @@ class Run:
             journal = self._journal(number)
             await journal.replay()
             if journal.story.tally is None:
-                begun.tally = await self._finish(journal, await read_shard(self._storage, self.run_id, number))
+                begun.end(await self._finish(journal, await read_shard(self._storage, self.run_id, number)))
             else:
-                begun.tally = Tally.of_dict(journal.story.tally)
+                begun.end(Tally.of_dict(journal.story.tally))
 
     async def publish(self) -> Receipt:
         """Merge the rows into the dataset's metadata, and write the receipt; where nothing was to be done, write none.
@@ -272,13 +277,14 @@ class Run:
             RunStopped: the engine was stopped; the receipt is in it, and says how to go on.
         """
         try:
-            if not isinstance(self.engine.stopped_by, Replaced):
-                if self._plan is not None:
-                    await self._finish_what_is_not()
-                    self._rows = await publish(self._storage, [self.run_id])
-                if self._plan is not None or self._recovery.lines():
-                    await self._storage.put_if_absent(receipt_key(self.run_id), self._receipt().to_bytes())
-                self._is_finished = True
+            # Who slept and was taken over leaves the journals to the one who has them now.
+            await self._lock.confirm()
+            if self._plan is not None:
+                await self._finish_what_is_not()
+                self._rows = await publish(self._storage, [self.run_id])
+            if self._plan is not None or self._recovery.lines():
+                await self._storage.put_if_absent(receipt_key(self.run_id), self._receipt().to_bytes())
+            self._is_finished = True
         except (StorageError, Replaced) as error:
             self.engine.stop(error)
         except Exception as error:

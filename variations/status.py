@@ -2,20 +2,23 @@
 
 import json
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from variations.dataset import METADATA_KEY
-from variations.errors import ObjectNotFound
+from variations.errors import BadInput, ObjectNotFound, StorageError
 from variations.layout import RUNS_PREFIX, receipt_key
 from variations.ledger.journal import Journal
-from variations.ledger.lock import Seen, look
+from variations.ledger.lock import LEASE_SECONDS, Seen, look
 from variations.receipt import duration
-from variations.recovery import shards_begun
+from variations.recovery import LOOK_DAYS, shards_begun
 from variations.storage import Storage
 
 RESULT_LIFETIME_SECONDS: Final = 3600.0
@@ -28,7 +31,6 @@ class OpenRequest:
 
     variation_id: str
     run_id: str
-    shard: int
     request_id: str | None
     age_seconds: float | None
 
@@ -36,14 +38,16 @@ class OpenRequest:
         """Say how long it can still be had."""
         age = self.age_seconds
         if self.request_id is None:
-            return "it is not known whether it was accepted; looked for in the request history"
+            if age is not None and age > LOOK_DAYS.total_seconds():
+                return "it is not known whether it was accepted; the request history does not reach back so far"
+            return "it is not known whether it was accepted; the next run looks for it in the request history"
         if age is None:
             return f"accepted as {self.request_id}"
         if age < RESULT_LIFETIME_SECONDS:
             return f"accepted as {self.request_id}; the API forgets it in {duration(RESULT_LIFETIME_SECONDS - age)}"
         if age < OUTPUT_LIFETIME_SECONDS:
             left = duration(OUTPUT_LIFETIME_SECONDS - age)
-            return f"accepted as {self.request_id}; forgotten by the API, its image lies there for about {left}"
+            return f"accepted as {self.request_id}; forgotten by the API; its image can be had for about {left} yet"
         return f"accepted as {self.request_id}; its image is not to be had any more"
 
 
@@ -53,8 +57,8 @@ class DatasetStatus:
 
     Attributes:
         rows: images by their status, as the metadata has them.
-        seen: who works on it; None if nobody ever did.
-        runs: receipts of its last runs, newest first; of one that has none only the `run_id`.
+        seen: who works on it, or did last; None if that is not known.
+        runs: receipts of its last runs, newest first; of one that has none the `run_id` and whether it `is_open`.
         open_requests: of a run that is open, and of those before.
     """
 
@@ -71,7 +75,8 @@ class DatasetStatus:
             "destination": self.destination,
             "rows": self.rows,
             "open_run": run.run_id if run and run.state == "open" else None,
-            "works_on_it": str(run.writer) if run and run.writer else None,
+            "at_work": self._at_work(),
+            "works_on_it": str(run.writer) if run and run.writer and not run.writer.is_certainly_dead() else None,
             "sign_of_life_seconds": self.seen.age_seconds if self.seen and run and run.writer else None,
             "runs": list(self.runs),
             "open_requests": [
@@ -100,12 +105,19 @@ class DatasetStatus:
             return f"nobody; the run {run.run_id} is open, and the next one takes it in hand"
         if run.writer.is_certainly_dead():
             return f"nobody; the run {run.run_id} died ({run.writer}), and the next one takes it in hand"
-        return f"{run.writer}, at the run {run.run_id}; its last sign of life was {self.seen.age_seconds:.0f} s ago"
+        told = f"{run.writer}, at the run {run.run_id}; its last sign of life was {self._silence()} ago"
+        if self.seen.age_seconds > LEASE_SECONDS:
+            return f"{told}: it is most likely gone, and the next run takes it in hand"
+        return told
+
+    def _silence(self) -> str:
+        # Clocks of stores tell whole seconds.
+        return duration(round(self.seen.age_seconds)).replace(".0 s", " s") if self.seen else ""
 
 
 def _told(receipt: dict[str, Any]) -> str:
     if "kept" not in receipt:
-        return "no receipt: it is open"
+        return "it is open, and has no receipt yet" if receipt["is_open"] else "it ended before it paid for anything"
     if not receipt.get("source"):
         found = receipt.get("recovery", {})
         return f"looked after what was open: {found.get('kept', 0):,} kept, {found.get('still_unknown', 0):,} unknown"
@@ -120,66 +132,85 @@ async def read_status(storage: Storage, *, runs: int) -> DatasetStatus:
     """Look at a dataset, and at its last `runs` runs; writes nothing.
 
     Raises:
-        StorageError: the store says no, or what lies there is not ours.
+        BadInput: nothing of ours lies there.
+        StorageError: the store says no, or what lies there is damaged.
     """
     seen = await look(storage)
     now = await storage.now()
+    open_run = seen.run.run_id if seen is not None and seen.run.state == "open" else None
     names = [name async for name in storage.folders(RUNS_PREFIX)]
-    receipts = [await _receipt(storage, name) for name in sorted(names, reverse=True)[:runs]]
+    receipts = [await _receipt(storage, name, is_open=name == open_run) for name in sorted(names, reverse=True)[:runs]]
     rows, requests = await _of_metadata(storage, now)
-    if seen is not None and seen.run.state == "open":
-        requests = [*await _of_journals(storage, seen.run.run_id, now), *requests]
-    return DatasetStatus(storage.uri, rows, seen, tuple(receipts), tuple(requests))
+    if not (seen or names or rows):
+        raise BadInput(f"no dataset at {storage.uri}: no run has ever written there")
+    if open_run is not None:
+        # What its journals tell of a variation is newer than its row.
+        told = await _of_journals(storage, open_run, now)
+        requests |= told
+    return DatasetStatus(storage.uri, rows, seen, tuple(receipts), tuple(one for one in requests.values() if one))
 
 
-async def _receipt(storage: Storage, run_id: str) -> dict[str, Any]:
+async def _receipt(storage: Storage, run_id: str, *, is_open: bool) -> dict[str, Any]:
     try:
         found = json.loads(await storage.get(receipt_key(run_id)))
     except (ObjectNotFound, ValueError):
-        return {"run_id": run_id}
-    return {**found, "run_id": run_id} if isinstance(found, dict) else {"run_id": run_id}
+        found = {}
+    return {**found, "run_id": run_id} if found and isinstance(found, dict) else {"run_id": run_id, "is_open": is_open}
 
 
-async def _of_metadata(storage: Storage, now: datetime) -> tuple[dict[str, int], list[OpenRequest]]:
-    if await storage.head(METADATA_KEY) is None:
-        return {}, []
+@asynccontextmanager
+async def fetched_metadata(storage: Storage) -> AsyncIterator[Path | None]:
+    """Fetch the metadata into a temporary file; None if there is none.
+
+    Raises:
+        StorageError: the store says no, or what lies there cannot be read as metadata.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "metadata.parquet")
-        await storage.get_to_file(METADATA_KEY, path)
+        has_metadata = await storage.exists(METADATA_KEY)
+        if has_metadata:
+            await storage.get_to_file(METADATA_KEY, path)
+        try:
+            yield path if has_metadata else None
+        except (pa.ArrowException, KeyError, OSError) as error:
+            reason = " ".join(str(error).replace(str(path), "it").split())
+            raise StorageError(
+                f"{storage.uri_of(METADATA_KEY)} is damaged, or another program's: {reason}. Move it away and run "
+                "again; it is rebuilt from the parts that the runs have written"
+            ) from error
+
+
+async def _of_metadata(storage: Storage, now: datetime) -> tuple[dict[str, int], dict[str, OpenRequest | None]]:
+    async with fetched_metadata(storage) as path:
+        if path is None:
+            return {}, {}
         counts = pq.read_table(path, columns=["status"]).column("status").value_counts().to_pylist()
-        columns = ["variation_id", "run_id", "shard", "request_id", "submitted_at"]
+        columns = ["variation_id", "run_id", "request_id", "submitted_at"]
         unknown = pq.read_table(path, columns=columns, filters=[("status", "=", "unknown")]).to_pylist()
-    requests = {
+    requests: dict[str, OpenRequest | None] = {
         row["variation_id"]: OpenRequest(
             variation_id=row["variation_id"],
             run_id=row["run_id"],
-            shard=row["shard"] or 0,
             request_id=row["request_id"],
-            age_seconds=(now - row["submitted_at"]).total_seconds() if row["submitted_at"] else None,
+            age_seconds=_age(row["submitted_at"], now),
         )
         for row in unknown
     }
-    return {one["values"]: one["counts"] for one in counts}, list(requests.values())
+    return {one["values"]: one["counts"] for one in counts}, requests
 
 
-async def _of_journals(storage: Storage, run_id: str, now: datetime) -> list[OpenRequest]:
-    requests = []
+async def _of_journals(storage: Storage, run_id: str, now: datetime) -> dict[str, OpenRequest | None]:
+    """Return the variations of a run; None stands for one that is settled."""
+    requests: dict[str, OpenRequest | None] = {}
     for shard in await shards_begun(storage, run_id):
         journal = Journal(storage, run_id=run_id, shard=shard, writer="")
         await journal.replay()
-        requests += [
-            OpenRequest(
-                variation_id=item.variation_id,
-                run_id=run_id,
-                shard=journal.shard,
-                request_id=item.request_id,
-                age_seconds=(now - item.intended_at).total_seconds() if item.intended_at else None,
-            )
-            for item in journal.story.open_items()
-        ]
+        for name, item in journal.story.items.items():
+            age = _age(item.intended_at, now)
+            asked = OpenRequest(variation_id=name, run_id=run_id, request_id=item.request_id, age_seconds=age)
+            requests[name] = asked if item.is_open else None
     return requests
 
 
-def is_dataset(status: DatasetStatus) -> bool:
-    """Return whether anything of ours lies there."""
-    return bool(status.seen or status.rows or status.runs)
+def _age(moment: datetime | None, now: datetime) -> float | None:
+    return max(0.0, (now - moment).total_seconds()) if moment else None

@@ -34,7 +34,7 @@ def explain(
 
 
 async def _explain(destination: str, variation: str) -> Explanation:
-    storage = open_storage(destination)
+    storage = open_storage(destination, missing_ok=True)
     try:
         return await explained(storage, variation)
     finally:

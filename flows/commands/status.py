@@ -8,8 +8,7 @@ from cyclopts import Parameter
 from flows.commands.exits import ALL_KEPT
 from flows.commands.terminal import print_json, print_lines
 from flows.commands.terminal import status as spinner
-from variations.errors import BadInput
-from variations.status import DatasetStatus, is_dataset, read_status
+from variations.status import DatasetStatus, read_status
 from variations.storage import open_storage
 
 
@@ -37,11 +36,8 @@ def status(
 
 
 async def _read(destination: str, *, runs: int) -> DatasetStatus:
-    storage = open_storage(destination)
+    storage = open_storage(destination, missing_ok=True)
     try:
-        found = await read_status(storage, runs=runs)
+        return await read_status(storage, runs=runs)
     finally:
         await storage.aclose()
-    if not is_dataset(found):
-        raise BadInput(f"no dataset at {storage.uri}: no run has ever written there")
-    return found

@@ -174,6 +174,15 @@ class DatasetLock:
         """
         await self._write(run_id=run_id)
 
+    async def confirm(self) -> None:
+        """Make sure that nobody else has the right to work by now.
+
+        Raises:
+            Replaced: somebody else has.
+            StorageError: the store says no.
+        """
+        await self._write()
+
     async def release(self, *, is_closed: bool) -> None:
         """Give the right back; `is_closed` says that nothing is left to do for the run that is open."""
         if self._beating is not None:

@@ -257,10 +257,12 @@ def test_a_sleeper_learns_that_it_was_replaced() -> None:
         first, second = holder(sleeper), holder(View(store), "b")
         await first.lock.acquire("run-1")
 
-        asleep = [200.0]
+        loop = asyncio.get_running_loop()
+        awake_at = loop.time() + 200
 
-        async def sleep(call: str, _: str) -> None:
-            await asyncio.sleep(asleep.pop() if call == "replace" and asleep else 0)
+        async def sleep(_: str, key: str) -> None:
+            if loop.time() < awake_at:
+                raise unavailable(key)
 
         sleeper.before = sleep
         assert await second.lock.acquire("run-2", wait=True) == "run-1"

@@ -1,0 +1,225 @@
+"""What is left open is looked after: the flow, its command, and those that tell how a dataset stands."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prefect.utilities.callables import parameter_schema
+
+from config import load_settings
+from flows.augment import augment
+from flows.recover import recover
+from tests.chaos.worker import Order
+from tests.flows.conftest import ROOT, Ended, Variations
+from variations import read_dataset
+from variations.errors import BadInput, DatasetBusy
+from variations.run import Run, open_run
+from variations.sandbox import Sandbox, sample_photos
+
+PACE = {"requests_per_minute": 6000.0, "poll_interval_seconds": 0.1}
+IMAGES = 3
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of photos, beside which the dataset is to lie."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for photo in sample_photos()[:IMAGES]:
+        shutil.copy(photo, folder)
+    return folder
+
+
+@pytest.fixture
+def dataset(photos: Path) -> str:
+    """Where it is to lie."""
+    return str(photos.parent / "dataset")
+
+
+@pytest.fixture
+def dead_run(photos: Path, dataset: str, environment: dict[str, str], sandbox: Sandbox) -> int:
+    """A process that was killed with a request of each photo in flight; its number."""
+    del environment
+    sandbox.configure(latency_seconds=30.0, history_delay_seconds=0.0)
+    limits = {"max_in_flight": IMAGES, "poll_interval_seconds": 0.1}
+    order = Order(str(photos), dataset, sandbox.base_url, sandbox.api_key, environment={}, limits=limits)
+    worker = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "tests.chaos.worker", order.to_json()],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        give_up_at = time.monotonic() + 60
+        while sandbox.bill().accepted < IMAGES:
+            assert time.monotonic() < give_up_at
+            assert worker.poll() is None
+            time.sleep(0.02)
+    finally:
+        worker.kill()
+        worker.wait()
+    # By now they are done.
+    sandbox.advance_clock(60)
+    sandbox.configure(latency_seconds=0.5)
+    return worker.pid
+
+
+@asynccontextmanager
+async def at_work(dataset: str) -> AsyncIterator[Run]:
+    """Let this process work on the dataset."""
+    settings = load_settings()
+    parts = {"endpoint": settings.endpoint(), "limits": settings.limits()}
+    async with open_run(settings.recovery(dataset), **parts) as run:
+        await run.recover()
+        yield run
+
+
+def one_line(ended: Ended) -> str:
+    """Return the error, which is one line, the last of standard error."""
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    return ended.err.rstrip().splitlines()[-1]
+
+
+async def test_the_flow_fetches_what_a_killed_run_paid_for(dead_run: int, dataset: str, sandbox: Sandbox) -> None:
+    """It submits nothing, publishes the rows, and returns the receipt; the second time nothing is open."""
+    assert dead_run
+    receipt = await recover(dataset)
+    found = receipt["recovery"]
+    assert (found["kept"], found["looked_for"], found["still_unknown"]) == (IMAGES, IMAGES, 0)
+    assert (receipt["paid"], receipt["dataset_rows"], receipt["unknowns"]) == (0, IMAGES, ())
+    assert found["cost_usd"] == pytest.approx(sandbox.bill().total_usd)
+    assert list(read_dataset(dataset)["status"]) == ["kept"] * IMAGES
+    assert (sandbox.bill().accepted, sandbox.bill().calls_of("submit")) == (IMAGES, IMAGES)
+
+    again = (await recover(dataset))["recovery"]
+    assert (again["closed_run"], again["looked_for"], again["kept"]) == (None, 0, 0)
+
+
+async def test_the_flow_ends_where_a_run_works(environment: dict[str, str], dataset: str) -> None:
+    """It says who works there; with `wait` it goes on when that one has ended."""
+    del environment
+    async with at_work(dataset) as run:
+        with pytest.raises(DatasetBusy, match=rf"the run {run.run_id} works on .* \(process {os.getpid()} on "):
+            await recover(dataset)
+        waiting = asyncio.create_task(recover(dataset, wait=True))
+        # Until it has found the dataset busy: there is nothing else to see of it.
+        done, _ = await asyncio.wait({waiting}, timeout=2)
+        assert not done
+    assert (await waiting)["recovery"]["looked_for"] == 0
+
+
+async def test_the_flow_says_what_is_wrong_with_its_destination(environment: dict[str, str]) -> None:
+    """Before anything is asked of anybody."""
+    del environment
+    with pytest.raises(BadInput, match="ftp://host/dataset"):
+        await recover("ftp://host/dataset")
+
+
+def test_every_parameter_of_the_flow_is_described() -> None:
+    """In the form, where only the destination has to be given."""
+    schema = parameter_schema(recover)
+    assert schema.required == ["destination"]
+    assert set(schema.properties) == {"destination", "wait", "profile"}
+    for name, field in schema.properties.items():
+        assert field.get("description"), name
+        assert "anyOf" not in field, name
+
+
+def test_a_killed_run_is_told_fetched_and_explained(
+    dead_run: int, variations: Variations, dataset: str, sandbox: Sandbox
+) -> None:
+    """`status` says who died and what is open, `recover` fetches it and ends with 0, `explain` tells how it went; the
+    bill stays as it was.
+    """
+    told = variations("status", "dataset")
+    assert told.code == 0, told.err
+    assert f"died (process {dead_run} on " in " ".join(told.out.split())
+    assert told.out.count("the API forgets it in 5") == IMAGES
+
+    recovered = variations("recover", "dataset")
+    assert recovered.code == 0, recovered.err
+    assert f"{IMAGES} images kept, 0 failed" in recovered.out
+    assert list(read_dataset(dataset)["status"]) == ["kept"] * IMAGES
+    assert (sandbox.bill().accepted, sandbox.bill().calls_of("submit")) == (IMAGES, IMAGES)
+
+    row = read_dataset(dataset).iloc[0]
+    explained = variations("explain", "dataset", row["variation_id"][:8], "--json")
+    assert explained.code == 0, explained.err
+    events = [event["what"] for event in json.loads(explained.out)["events"]]
+    assert events[-2:] == ["another process took the journal over", "kept, 0.031 USD"]
+    assert "about to be submitted, attempt 1" in explained.err
+
+    again = variations("recover", "dataset", "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["recovery"]["looked_for"] == 0
+    assert "nothing was open" in again.err
+
+    told = variations("status", "dataset", "--json")
+    assert told.code == 0, told.err
+    found = json.loads(told.out)
+    assert (found["rows"], found["open_run"], found["open_requests"]) == ({"kept": IMAGES}, None, [])
+    assert "nobody; every run is closed" in told.err
+    assert sandbox.bill().calls_of("submit") == IMAGES
+
+
+def test_where_there_is_no_dataset_there_is_nothing_to_tell(variations: Variations, tmp_path: Path) -> None:
+    """One line with the place, and 2; nothing is made there."""
+    told = variations("status", "nowhere")
+    assert (told.code, "no dataset at" in one_line(told)) == (2, True)
+    explained = variations("explain", "nowhere", "3f2a")
+    assert (explained.code, "has no variation '3f2a'" in one_line(explained)) == (2, True)
+    assert not (tmp_path / "nowhere").exists()
+
+
+async def test_a_dataset_that_is_worked_on_is_left_alone(
+    variations: Variations, photos: Path, dataset: str, sandbox: Sandbox
+) -> None:
+    """`run` and `recover` end with 4, and say who works there and how fresh that is; `run --wait` waits, says so, and
+    makes it all when that one has ended.
+    """
+    async with at_work(dataset) as run:
+        who = f"the run {run.run_id} works on file://{dataset} (process {os.getpid()} on "
+        busy = await asyncio.to_thread(variations, "recover", "dataset")
+        refused = await asyncio.to_thread(variations, "run", str(photos), "dataset")
+        waiting = asyncio.create_task(asyncio.to_thread(variations, "run", str(photos), "dataset", "--wait"))
+        done, _ = await asyncio.wait({waiting}, timeout=10)
+        assert not done
+    for ended in (busy, refused):
+        assert ended.code == 4
+        assert who in one_line(ended)
+        assert "its last sign of life was " in one_line(ended)
+        assert "--wait" in one_line(ended)
+    waited = await waiting
+    assert waited.code == 0, waited.err
+    assert f"Waiting: {who}" in " ".join(waited.err.split())
+    assert len(read_dataset(dataset)) == sandbox.bill().paid == IMAGES
+
+
+async def test_too_little_money_is_exit_4_and_the_next_run_goes_on(
+    variations: Variations, photos: Path, dataset: str, sandbox: Sandbox
+) -> None:
+    """Whether it is `--max-cost-usd` or the balance that does not cover it: the numbers are told, nothing is submitted,
+    and the dataset is free.
+    """
+    refused = await asyncio.to_thread(variations, "run", str(photos), "dataset", "--max-cost-usd", "0.07")
+    assert refused.code == 4
+    assert "3 images at 0.031 USD are 0.09 USD, more than max_cost_usd 0.07; nothing was submitted" in one_line(refused)
+
+    sandbox.configure(credits=0.05, free_credits=0.0)
+    refused = await asyncio.to_thread(variations, "run", str(photos), "dataset")
+    assert refused.code == 4
+    assert "3 images at 0.031 USD are 0.09 USD, and the balance is 0.05 USD; nothing was" in one_line(refused)
+    assert sandbox.bill().calls_of("submit") == 0
+
+    sandbox.configure(credits=1.0)
+    receipt = await augment(str(photos), dataset, max_cost_usd=0.1, **PACE)
+    assert (receipt["kept"], receipt["cost_usd"]) == (IMAGES, pytest.approx(sandbox.bill().total_usd))
