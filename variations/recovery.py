@@ -8,8 +8,8 @@ the API itself and later by its history, and a submit whose answer was lost is l
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Final, TypeVar
 
 from variations import errors
@@ -21,6 +21,7 @@ from variations.layout import journal_prefix, plan_key, receipt_key
 from variations.ledger.journal import Journal, Note, read_notes
 from variations.ledger.lock import look
 from variations.ledger.story import Item
+from variations.models import Outcome
 from variations.parameters import MODEL
 from variations.publish import read_known
 from variations.receipt import Plan, Receipt
@@ -29,9 +30,9 @@ from variations.storage import Storage
 from variations.tally import Recovery, Tally
 
 # Output files live for about 7 days. What is older cannot be had any more, and is not asked for again.
-SETTLE_DAYS: Final = timedelta(days=8)
+SETTLE_SECONDS: Final = 8 * 86400.0
 # The history answers for 31; what may never have been accepted is looked for that long.
-LOOK_DAYS: Final = timedelta(days=30)
+LOOK_SECONDS: Final = 30 * 86400.0
 _AT_ONCE: Final = 16
 
 T = TypeVar("T")
@@ -147,8 +148,13 @@ class Settler:
         now = await self._storage.now() if shards else None
 
         async def settle_shard(place: tuple[str, int]) -> None:
-            if now is not None and self._engine.stopped_by is None:
+            if now is None or self._engine.stopped_by is not None:
+                return
+            try:
                 await self._settle_shard(*place, wanted=shards[place], now=now)
+            except (errors.JournalDamaged, errors.ObjectNotFound) as error:
+                # What one closed run left must not keep every later one from working: its items stay held.
+                logger.warning("what is unknown of the run %s stays so: %s", place[0], error)
 
         await at_once(settle_shard, sorted(shards))
         self.result.still_unknown = len(known.held) - self._settled
@@ -159,9 +165,15 @@ class Settler:
         await journal.replay()
         items = [journal.story.items[name] for name in wanted if name in journal.story.items]
         stale = [item for item in items if not item.is_open]
-        young = [item for item in items if item.is_open and _age(item, now) <= _lookable(item).total_seconds()]
+        # The history cannot answer any more; so whoever asks for it may have these submitted again.
+        old = [item for item in items if item.is_open and item.request_id is None and _age(item, now) > LOOK_SECONDS]
+        self.not_found.update((bytes.fromhex(item.variation_id), _age(item, now)) for item in old)
+        young = [item for item in items if item.is_open and _age(item, now) <= _lookable_seconds(item)]
         if not stale and not young:
             return
+        for item in journal.story.items.values():
+            for request_id in item.request_ids:
+                self._engine.is_another(request_id)
         before = journal.next_number
         shard = await read_shard(self._storage, run_id, number)
         if any(item.request_id is None for item in young):
@@ -183,21 +195,23 @@ class Settler:
         finally:
             await journal.aclose()
         self.result.looked_for += len(unsettled)
-        self.result.kept += sum(outcome.status == "kept" for outcome in outcomes)
-        self.result.failed += sum(outcome.status == "failed" for outcome in outcomes)
-        self.result.cost_usd += sum(outcome.cost_usd for outcome in outcomes if outcome.status != "unknown")
-        for outcome in outcomes:
-            name = outcome.variation.variation_id
-            age = _age(journal.story.items[name], now)
-            # While the intent holds, the one who wrote it may only be asleep, and submit it yet.
-            if outcome.error_code == errors.NotInHistory.code and age > self._intent_is_over_seconds:
-                self.not_found[bytes.fromhex(name)] = age
+        self._count(outcomes, {item.variation_id: _age(item, now) for item in young})
         self._settled += sum(not item.is_open for item in items)
         if journal.next_number > before or stale:
             self.touched.add(run_id)
         # Whoever settled the stale ones may not have come to their rows.
         if journal.next_number > before or journal.story.tally is None:
             await self._rewrite(journal, shard)
+
+    def _count(self, outcomes: Iterable[Outcome], ages: Mapping[str, float]) -> None:
+        for outcome in outcomes:
+            self.result.kept += outcome.status == "kept"
+            self.result.failed += outcome.status == "failed"
+            self.result.cost_usd += outcome.cost_usd if outcome.status != "unknown" else 0.0
+            name = outcome.variation.variation_id
+            # While the intent holds, the one who wrote it may only be asleep, and submit it yet.
+            if outcome.error_code == errors.NotInHistory.code and ages[name] > self._intent_is_over_seconds:
+                self.not_found[bytes.fromhex(name)] = ages[name]
 
     async def _rewrite(self, journal: Journal, shard: Shard) -> None:
         try:
@@ -226,8 +240,8 @@ def _note(known: Known, item: Item, before: Before) -> None:
         known.note("failed", key, before)
 
 
-def _lookable(item: Item) -> timedelta:
-    return LOOK_DAYS if item.request_id is None else SETTLE_DAYS
+def _lookable_seconds(item: Item) -> float:
+    return LOOK_SECONDS if item.request_id is None else SETTLE_SECONDS
 
 
 def _age(item: Item, now: datetime) -> float:

@@ -15,15 +15,15 @@ import pyarrow as pa
 from variations.api.client import Client, Endpoint
 from variations.api.http import default_http_client
 from variations.clock import Clock, SystemClock
-from variations.dataset import new_run_id, parquet_bytes
+from variations.dataset import METADATA_KEY, new_run_id, parquet_bytes
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
-from variations.errors import BudgetReached, InsufficientCredits, Replaced, RunError, StorageError
+from variations.errors import BadInput, BudgetReached, InsufficientCredits, Replaced, RunError, StorageError
 from variations.estimate import read_manifest
 from variations.job import Job
 from variations.known import Known
-from variations.layout import part_key, plan_key, plan_shard_key, receipt_key
+from variations.layout import OPEN_KEY, part_key, plan_key, plan_shard_key, receipt_key
 from variations.ledger.journal import Journal
 from variations.ledger.lock import LEASE_SECONDS, DatasetLock
 from variations.ledger.probe import check_conditional_writes
@@ -38,6 +38,8 @@ from variations.tally import Recovery, Tally, UnknownItem
 
 # A connection for each request in flight, and some for what is being fetched.
 _SPARE_CONNECTIONS: Final = 16
+# After so long the balance is asked for again.
+BALANCE_SECONDS: Final = 60.0
 # No money: it only keeps sums of floats from refusing what is just enough.
 CENT_PARTS: Final = 1e-6
 
@@ -135,6 +137,8 @@ class Run:
             StorageError: the store says no.
         """
         self.engine.progress.step = "looking after earlier runs"
+        began = self._clock.monotonic()
+        await self._check_there_is_a_dataset()
         await check_conditional_writes(self._storage)
         self.run_id = new_run_id(await self._storage.now(), random=self._writer.token[:6])
         unfinished = await self._lock.acquire(self.run_id, wait=wait, check=self._check_stopped)
@@ -159,9 +163,18 @@ class Run:
             wanted = self.job.recipe.resubmit_after_seconds
             self._resubmit = {key for key, seconds in settler.not_found.items() if seconds >= wanted}
         self._check_stopped()
+        if self._clock.monotonic() - began > BALANCE_SECONDS:
+            # It waited, perhaps for hours, for a run that was paid from the same account.
+            self._balance_usd = await self.engine.check_key()
         await self._lock.begin(self.run_id)
         self._is_finished = True
         return self._recovery
+
+    async def _check_there_is_a_dataset(self) -> None:
+        if self.job.source is None and not (
+            await self._storage.exists(OPEN_KEY) or await self._storage.exists(METADATA_KEY)
+        ):
+            raise BadInput(f"no dataset at {self._storage.uri}: no run has ever written there")
 
     async def plan(self) -> Plan:
         """Read the manifest, leave out what the dataset has, and write the rest to the destination, shard by shard.

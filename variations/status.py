@@ -18,7 +18,7 @@ from variations.layout import RUNS_PREFIX, receipt_key
 from variations.ledger.journal import Journal
 from variations.ledger.lock import LEASE_SECONDS, Seen, look
 from variations.receipt import duration
-from variations.recovery import LOOK_DAYS, shards_begun
+from variations.recovery import LOOK_SECONDS, at_once, shards_begun
 from variations.storage import Storage
 
 RESULT_LIFETIME_SECONDS: Final = 3600.0
@@ -38,7 +38,7 @@ class OpenRequest:
         """Say how long it can still be had."""
         age = self.age_seconds
         if self.request_id is None:
-            if age is not None and age > LOOK_DAYS.total_seconds():
+            if age is not None and age > LOOK_SECONDS:
                 return "it is not known whether it was accepted; the request history does not reach back so far"
             return "it is not known whether it was accepted; the next run looks for it in the request history"
         if age is None:
@@ -202,13 +202,16 @@ async def _of_metadata(storage: Storage, now: datetime) -> tuple[dict[str, int],
 async def _of_journals(storage: Storage, run_id: str, now: datetime) -> dict[str, OpenRequest | None]:
     """Return the variations of a run; None stands for one that is settled."""
     requests: dict[str, OpenRequest | None] = {}
-    for shard in await shards_begun(storage, run_id):
+
+    async def add(shard: int) -> None:
         journal = Journal(storage, run_id=run_id, shard=shard, writer="")
         await journal.replay()
         for name, item in journal.story.items.items():
             age = _age(item.intended_at, now)
             asked = OpenRequest(variation_id=name, run_id=run_id, request_id=item.request_id, age_seconds=age)
             requests[name] = asked if item.is_open else None
+
+    await at_once(add, await shards_begun(storage, run_id))
     return requests
 
 

@@ -31,7 +31,7 @@ class UnknownItem:
             )
         return (
             f"accepted as request {self.request_id}: the next run, or `variations recover`, fetches it; within the "
-            "hour from the API, and for about 7 days by the history"
+            "hour from the API, and for about 7 days by the history; after that it is not to be had"
         )
 
 

@@ -50,7 +50,14 @@ def dead_run(photos: Path, dataset: str, environment: dict[str, str], sandbox: S
     del environment
     sandbox.configure(latency_seconds=30.0, history_delay_seconds=0.0)
     limits = {"max_in_flight": IMAGES, "poll_interval_seconds": 0.1}
-    order = Order(str(photos), dataset, sandbox.base_url, sandbox.api_key, environment={}, limits=limits)
+    order = Order(
+        source=str(photos),
+        destination=dataset,
+        base_url=sandbox.base_url,
+        api_key=sandbox.api_key,
+        environment={},
+        limits=limits,
+    )
     worker = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", "tests.chaos.worker", order.to_json()],
         cwd=ROOT,
@@ -134,48 +141,50 @@ def test_every_parameter_of_the_flow_is_described() -> None:
         assert "anyOf" not in field, name
 
 
-def test_a_killed_run_is_told_fetched_and_explained(
+async def test_a_killed_run_is_told_fetched_and_explained(
     dead_run: int, variations: Variations, dataset: str, sandbox: Sandbox
 ) -> None:
     """`status` says who died and what is open, `recover` fetches it and ends with 0, `explain` tells how it went; the
     bill stays as it was.
     """
-    told = variations("status", "dataset")
+    told = await asyncio.to_thread(variations, "status", "dataset")
     assert told.code == 0, told.err
     assert f"died (process {dead_run} on " in " ".join(told.out.split())
-    assert told.out.count("the API forgets it in 5") == IMAGES
+    assert " ".join(told.out.split()).count("the API forgets it in 5") == IMAGES
 
-    recovered = variations("recover", "dataset")
+    recovered = await asyncio.to_thread(variations, "recover", "dataset")
     assert recovered.code == 0, recovered.err
     assert f"{IMAGES} images kept, 0 failed" in recovered.out
     assert list(read_dataset(dataset)["status"]) == ["kept"] * IMAGES
-    assert (sandbox.bill().accepted, sandbox.bill().calls_of("submit")) == (IMAGES, IMAGES)
 
-    row = read_dataset(dataset).iloc[0]
-    explained = variations("explain", "dataset", row["variation_id"][:8], "--json")
+    name = read_dataset(dataset).iloc[0]["variation_id"][:8]
+    again, explained = await asyncio.gather(
+        asyncio.to_thread(variations, "recover", "dataset", "--json"),
+        asyncio.to_thread(variations, "explain", "dataset", name, "--json"),
+    )
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["recovery"]["looked_for"] == 0
+    assert "nothing was open" in again.err
     assert explained.code == 0, explained.err
     events = [event["what"] for event in json.loads(explained.out)["events"]]
     assert events[-2:] == ["another process took the journal over", "kept, 0.031 USD"]
     assert "about to be submitted, attempt 1" in explained.err
 
-    again = variations("recover", "dataset", "--json")
-    assert again.code == 0, again.err
-    assert json.loads(again.out)["recovery"]["looked_for"] == 0
-    assert "nothing was open" in again.err
-
-    told = variations("status", "dataset", "--json")
+    told = await asyncio.to_thread(variations, "status", "dataset", "--json")
     assert told.code == 0, told.err
     found = json.loads(told.out)
     assert (found["rows"], found["open_run"], found["open_requests"]) == ({"kept": IMAGES}, None, [])
     assert "nobody; every run is closed" in told.err
-    assert sandbox.bill().calls_of("submit") == IMAGES
+    assert (sandbox.bill().accepted, sandbox.bill().calls_of("submit")) == (IMAGES, IMAGES)
 
 
-def test_where_there_is_no_dataset_there_is_nothing_to_tell(variations: Variations, tmp_path: Path) -> None:
+async def test_where_there_is_no_dataset_there_is_nothing_to_tell(variations: Variations, tmp_path: Path) -> None:
     """One line with the place, and 2; nothing is made there."""
-    told = variations("status", "nowhere")
+    told, explained = await asyncio.gather(
+        asyncio.to_thread(variations, "status", "nowhere"),
+        asyncio.to_thread(variations, "explain", "nowhere", "3f2a"),
+    )
     assert (told.code, "no dataset at" in one_line(told)) == (2, True)
-    explained = variations("explain", "nowhere", "3f2a")
     assert (explained.code, "has no variation '3f2a'" in one_line(explained)) == (2, True)
     assert not (tmp_path / "nowhere").exists()
 
@@ -188,20 +197,28 @@ async def test_a_dataset_that_is_worked_on_is_left_alone(
     """
     async with at_work(dataset) as run:
         who = f"the run {run.run_id} works on file://{dataset} (process {os.getpid()} on "
-        busy = await asyncio.to_thread(variations, "recover", "dataset")
-        refused = await asyncio.to_thread(variations, "run", str(photos), "dataset")
-        waiting = asyncio.create_task(asyncio.to_thread(variations, "run", str(photos), "dataset", "--wait"))
-        done, _ = await asyncio.wait({waiting}, timeout=10)
-        assert not done
+        # By the environment of this process it finds everything that the fixture's find.
+        waiting = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "flows", "run", str(photos), "dataset", "--wait"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        busy, refused = await asyncio.gather(
+            asyncio.to_thread(variations, "recover", "dataset"),
+            asyncio.to_thread(variations, "run", str(photos), "dataset"),
+        )
+        assert waiting.stderr is not None
+        async with asyncio.timeout(60):
+            while f"Waiting: {who}" not in (line := (await waiting.stderr.readline()).decode()):
+                assert line, "it ended, and did not wait"
+    _, err = await asyncio.wait_for(waiting.communicate(), 60)
+    assert waiting.returncode == 0, err.decode()
+    assert len(read_dataset(dataset)) == sandbox.bill().paid == IMAGES
     for ended in (busy, refused):
         assert ended.code == 4
         assert who in one_line(ended)
         assert "its last sign of life was " in one_line(ended)
         assert "--wait" in one_line(ended)
-    waited = await waiting
-    assert waited.code == 0, waited.err
-    assert f"Waiting: {who}" in " ".join(waited.err.split())
-    assert len(read_dataset(dataset)) == sandbox.bill().paid == IMAGES
 
 
 async def test_too_little_money_is_exit_4_and_the_next_run_goes_on(
@@ -210,16 +227,17 @@ async def test_too_little_money_is_exit_4_and_the_next_run_goes_on(
     """Whether it is `--max-cost-usd` or the balance that does not cover it: the numbers are told, nothing is submitted,
     and the dataset is free.
     """
-    refused = await asyncio.to_thread(variations, "run", str(photos), "dataset", "--max-cost-usd", "0.07")
-    assert refused.code == 4
-    assert "3 images at 0.031 USD are 0.09 USD, more than max_cost_usd 0.07; nothing was submitted" in one_line(refused)
-
     sandbox.configure(credits=0.05, free_credits=0.0)
-    refused = await asyncio.to_thread(variations, "run", str(photos), "dataset")
-    assert refused.code == 4
-    assert "3 images at 0.031 USD are 0.09 USD, and the balance is 0.05 USD; nothing was" in one_line(refused)
+    limited, poor = await asyncio.gather(
+        asyncio.to_thread(variations, "run", str(photos), "dataset", "--max-cost-usd", "0.07"),
+        asyncio.to_thread(variations, "run", str(photos), "other"),
+    )
+    assert (limited.code, poor.code) == (4, 4)
+    assert "3 images at 0.031 USD are 0.09 USD, more than max_cost_usd 0.07; nothing was submitted" in one_line(limited)
+    assert "3 images at 0.031 USD are 0.09 USD, and the balance is 0.05 USD; nothing was" in one_line(poor)
     assert sandbox.bill().calls_of("submit") == 0
 
     sandbox.configure(credits=1.0)
-    receipt = await augment(str(photos), dataset, max_cost_usd=0.1, **PACE)
-    assert (receipt["kept"], receipt["cost_usd"]) == (IMAGES, pytest.approx(sandbox.bill().total_usd))
+    for destination, count in ((dataset, 1), (f"{dataset}/../other", 2)):
+        receipt = await augment(str(photos), destination, max_cost_usd=0.1, **PACE)
+        assert (receipt["kept"], sandbox.bill().paid) == (IMAGES, IMAGES * count)

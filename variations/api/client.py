@@ -5,7 +5,7 @@ the key never goes to a host that an answer chose.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -49,6 +49,7 @@ class Client:
         self._base_url = endpoint.base_url.rstrip("/")
         self._model = model
         self._headers = {"x-api-key": endpoint.api_key}
+        self._heard: Callable[[str | None], None] = lambda _: None
 
     def __repr__(self) -> str:
         return f"Client({self._endpoint!r})"
@@ -62,6 +63,10 @@ class Client:
     def http(self) -> httpx.AsyncClient:
         """The HTTP client that was passed in."""
         return self._http
+
+    def on_date(self, heard: Callable[[str | None], None]) -> None:
+        """Call somebody with the `Date` of each answer of the API itself."""
+        self._heard = heard
 
     async def submit(self, inputs: Mapping[str, Any]) -> Accepted:
         """Ask for images; from a normal return on they are paid for.
@@ -210,11 +215,14 @@ class Client:
         self, url: str, *, request_id: str | None = None, params: Mapping[str, Any] | None = None
     ) -> httpx.Response:
         try:
-            return await self._http.get(url, headers=self._headers, params=params, follow_redirects=False)
+            answer = await self._http.get(url, headers=self._headers, params=params, follow_redirects=False)
         except TRANSPORT_ERRORS as error:
             if was_never_sent(error):
                 raise _unreachable(url, error, request_id=request_id) from error
             raise errors.ServiceUnavailable(f"no answer ({_name(error)})", request_id=request_id) from error
+        if url.startswith(self._base_url):
+            self._heard(answer.headers.get("date"))
+        return answer
 
     async def _post(self, url: str, body: Mapping[str, Any], *, timeout_seconds: float | None = None) -> httpx.Response:
         timeout = httpx.USE_CLIENT_DEFAULT if timeout_seconds is None else httpx.Timeout(timeout_seconds)

@@ -41,6 +41,10 @@ class Budget:
         Raises:
             BudgetReached: there is not enough left for them.
         """
+        # At what price is not known for certain before the API has charged one: until then, one at a time.
+        while self._max_cost_usd and self._images_in_flight and not self._is_reported:
+            self._settled.clear()
+            await self._settled.wait()
         while self._max_cost_usd and self.committed_usd + images * self.price_usd > self._max_cost_usd + _NO_MONEY:
             if not self._images_in_flight:
                 raise errors.BudgetReached(

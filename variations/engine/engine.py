@@ -7,6 +7,7 @@ flight is finished: it is paid for.
 """
 
 import asyncio
+import contextlib
 import logging
 import random as random_module
 from collections.abc import Callable, Iterable
@@ -48,6 +49,7 @@ from variations.uris import public_uri
 
 logger = logging.getLogger(__name__)
 
+LAST_WORD_SECONDS: Final = 5.0
 # After acceptance these alone say for certain that no image is to be had; anything else leaves it unknown. An output
 # that could not be fetched is there for days.
 CERTAIN: Final = (errors.InferenceFailed, errors.OutputInvalid, errors.OutputMissing)
@@ -183,6 +185,10 @@ class Engine:
         now = self._clock.monotonic()
         return await self._each((Request.of_unsettled(item, now=now) for item in items), log or NoLog())
 
+    def is_another(self, request_id: str) -> None:
+        """Remember that a request is known to be some variation's, which none that is looked for can be."""
+        self._submitter.is_another(request_id)
+
     async def _each(self, requests: Iterable[Request], log: Log) -> list[Outcome]:
         outcomes: list[Outcome] = []
         async with asyncio.TaskGroup() as group:
@@ -203,6 +209,9 @@ class Engine:
         try:
             made = await self._made(request, log)
             await self._write_down(request, made, log)
+        except asyncio.CancelledError:
+            await self._take_back(request, log)
+            raise
         except errors.RunError as error:
             # What cannot be written down is not done; the next run finds what can be found.
             self.stop(error)
@@ -215,6 +224,13 @@ class Engine:
             for outcome in made:
                 self._count(outcome)
             self._check_what_is_paid(made)
+
+    async def _take_back(self, request: Request, log: Log) -> None:
+        """Write down that an intent came to nothing, on the way out: else it would be held as perhaps paid for."""
+        if request.intended_at is not None and not request.may_be_accepted:
+            with contextlib.suppress(errors.RunError, TimeoutError):
+                async with asyncio.timeout(LAST_WORD_SECONDS):
+                    await log.append(Withdrawn(variation_id=request.variation.variation_id, reason="the run ended"))
 
     async def _made(self, request: Request, log: Log) -> list[Outcome]:
         try:

@@ -42,7 +42,8 @@ class LostSubmit:
     Attributes:
         redux_image: the source's URL as it was sent, without its signature.
         parameters: the fields of `Parameters.as_sent()`.
-        since, until: between these moments it may have been accepted, in UTC and by our clock, not the API's.
+        since, until: between these moments it may have been accepted, in UTC.
+        early: by how much it may have been before, as clocks differ. What is older is another's with the same inputs.
         not_these: requests that are known to be something else, such as an earlier attempt with the same inputs.
     """
 
@@ -51,11 +52,12 @@ class LostSubmit:
     since: datetime
     until: datetime
     not_these: frozenset[str] = frozenset()
+    early: timedelta = CLOCK_TOLERANCE
 
     @property
     def earliest(self) -> datetime:
         """The first moment at which the API's clock may have seen it."""
-        return self.since - CLOCK_TOLERANCE
+        return self.since - self.early
 
     @property
     def latest(self) -> datetime:

@@ -11,6 +11,7 @@ from typing import Final
 from variations import errors
 from variations.api.client import Client
 from variations.clock import Clock
+from variations.engine.api_clock import ApiClock
 from variations.engine.budget import Budget
 from variations.engine.calls import Calls
 from variations.engine.limits import Limits
@@ -59,6 +60,12 @@ class Submitter:
         self._intent_is_over = timedelta(seconds=limits.intent_is_over_seconds)
         self._clock = clock
         self._is_stopped = is_stopped
+        self._api_clock = ApiClock(clock)
+        client.on_date(self._api_clock.heard)
+
+    def is_another(self, request_id: str) -> None:
+        """Remember that a request is known to be some other variation's."""
+        self._lost.taken(request_id)
 
     async def submit(self, request: Request, log: Log) -> None:
         """Give a request its id, durably.
@@ -97,11 +104,14 @@ class Submitter:
         if request.intended_at is None or request.source is None:
             raise errors.SubmitUnknown("it is not known what was submitted, or when")
         before = request.variation.before
+        # By its age: when it was intended is told by the store's clock, or this machine's, and neither is the API's.
+        since, early = self._api_clock.ago(self._clock.monotonic() - request.submitted)
         lost = LostSubmit(
             redux_image=request.source.public_url,
             parameters=request.variation.parameters.as_sent(),
-            since=request.intended_at,
-            until=request.intended_at + self._intent_is_over,
+            since=since,
+            until=since + self._intent_is_over,
+            early=early,
             not_these=frozenset({before.request_id} if before and before.request_id else ()),
         )
         try:

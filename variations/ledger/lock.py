@@ -82,7 +82,10 @@ async def look(storage: Storage) -> Seen | None:
     try:
         run = _OPEN_RUN.validate_json(content)
     except ValueError as error:
-        raise errors.JournalDamaged(f"{storage.uri_of(OPEN_KEY)} does not say which run is open") from error
+        raise errors.JournalDamaged(
+            f"{storage.uri_of(OPEN_KEY)} does not say which run is open: make sure that none works on this dataset, "
+            "move the file away, and run again"
+        ) from error
     return Seen(run, entry, max(0.0, (await storage.now() - entry.modified).total_seconds()))
 
 
@@ -136,9 +139,14 @@ class DatasetLock:
         said = ""
         refused = 0
         seen: Seen | None = None
+        unfinished: str | None = None
         while True:
             try:
                 seen = await look(self._storage)
+                if seen is not None and seen.run.writer is not None and seen.run.writer.token == self._writer.token:
+                    # A write of this very call took effect, though the store said that it could not be reached.
+                    self._held, self._etag = seen.run, seen.entry.etag
+                    break
                 if seen is None or seen.run.writer is None or self._is_gone(seen):
                     unfinished = seen.run.run_id if seen is not None and seen.run.state == "open" else None
                     if await self._take(OpenRun(run_id=unfinished or run_id, state="open", writer=self._writer), seen):

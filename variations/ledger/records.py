@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from variations.models import Attempt, ImageOutcome
@@ -106,10 +106,16 @@ class Group:
             ValueError: they are no journal's, or that of a later version.
         """
         first, *lines = content.removesuffix(b"\n").split(b"\n")
-        header = _HEADER.validate_json(first)
+        try:
+            header = _HEADER.validate_json(first)
+        except ValidationError:
+            raise ValueError("it does not begin as a journal does") from None
         if header.format != FORMAT:
             raise ValueError(f"it is a journal of format {header.format}, of which this version knows {FORMAT} alone")
-        return cls(header, tuple(_RECORD.validate_json(line) for line in lines))
+        try:
+            return cls(header, tuple(_RECORD.validate_json(line) for line in lines))
+        except ValidationError as error:
+            raise ValueError(f"it holds a line that is no record ({error.errors()[0]['msg']})") from None
 
 
 def content_of(header: Header, lines: Iterable[bytes]) -> bytes:

@@ -240,8 +240,14 @@ class LocalStorage:
         if not self._root.is_dir():
             self._missing_root()
             return datetime.now(UTC)
-        with temporary_beside(self._root / "now") as temporary:
-            return _entry("now", os.fstat(temporary.file.fileno())).modified
+        try:
+            with temporary_beside(self._root / "now") as temporary:
+                return _entry("now", os.fstat(temporary.file.fileno())).modified
+        except OSError as error:
+            if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                raise
+            # Who may only read has no other clock than this machine's.
+            return datetime.now(UTC)
 
     def _head(self, key: str) -> Entry | None:
         entry = _entry_at(self._root / key, key)

@@ -107,7 +107,7 @@ class Api:
         self.requests[request.request_id] = request
         world.note(process, "accepted", request.request_id)
         url = f"{BASE_URL}/v2/requests/{request.request_id}"
-        return _json(
+        return self._dated(
             {
                 "request_id": request.request_id,
                 "status": "QUEUED",
@@ -141,19 +141,19 @@ class Api:
                 "inference_time": request.done_at - request.started_at,
             }
         if state == "FAILED":
-            return _json(body | {"error": "NSFW content detected."}, status_code=422)
+            return self._dated(body | {"error": "NSFW content detected."}, status_code=422)
         if state == "COMPLETED":
             body["metrics"]["cost"] = request.cost_usd(now)
             if with_output:
                 urls = [output_url(request_id, index) for index in range(request.outputs)]
                 body |= {"output": urls, "images": [{"url": url} for url in urls], "seed": request.inputs.get("seed")}
-        return _json(body)
+        return self._dated(body)
 
     def credits(self) -> httpx.Response:
         """Tell the balance."""
         now = self._world.now
         spent = sum(request.cost_usd(now) for request in self.requests.values())
-        return _json({"credits": 1000.0 - spent, "free-credits": 0.0})
+        return self._dated({"credits": 1000.0 - spent, "free-credits": 0.0})
 
     def upload(self) -> httpx.Response:
         """Take a file in."""
@@ -216,6 +216,12 @@ class Api:
             )
             for request in self.requests.values()
         ]
+
+    def _dated(self, body: Any, *, status_code: int = 200) -> httpx.Response:
+        """Return an answer that tells the time at which it was made."""
+        answer = _json(body, status_code=status_code)
+        answer.headers["date"] = format_datetime(self._now().replace(microsecond=0), usegmt=True)
+        return answer
 
     def _now(self) -> datetime:
         return EPOCH + timedelta(seconds=self._world.now + self.skew_seconds)

@@ -23,6 +23,29 @@ async def settled(waiting: Awaitable[None]) -> asyncio.Task[None]:
     return task  # type: ignore[return-value]
 
 
+async def told(limit: float) -> Budget:
+    """Return a budget with so much left, that knows the price: the API has charged one image."""
+    budget = Budget(limit + PRICE, price_usd=PRICE)
+    await budget.reserve(1)
+    budget.settle(1, known_images=1, cost_usd=PRICE, charged_images=1)
+    return budget
+
+
+async def test_before_the_price_is_known_one_is_submitted_at_a_time() -> None:
+    """The setting may be wrong: many at once at twice the price would overrun it together."""
+    budget = Budget(10 * PRICE, price_usd=PRICE)
+    await budget.reserve(1)
+    waiting = [await settled(budget.reserve(1)) for _ in range(2)]
+    assert not any(one.done() for one in waiting)
+    budget.settle(1, known_images=1)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [one.done() for one in waiting] == [True, False]
+    budget.settle(1, known_images=1, cost_usd=8 * PRICE, charged_images=1)
+    with pytest.raises(BudgetReached):
+        await waiting[1]
+
+
 async def test_a_budget_is_for_so_many_images() -> None:
     """The last image that the money is for is let through, the next one is not, sums of floats or no."""
     budget = Budget(10 * PRICE, price_usd=PRICE)
@@ -52,7 +75,7 @@ async def test_a_refused_reservation_reserves_nothing() -> None:
 
 async def test_who_does_not_fit_waits_for_what_is_in_flight() -> None:
     """It may fail, and cost nothing: only when nothing is in flight any more is it too much for certain."""
-    budget = Budget(2 * PRICE, price_usd=PRICE)
+    budget = await told(2 * PRICE)
     await budget.reserve(2)
     waiting = await settled(budget.reserve(1))
     assert not waiting.done()
@@ -67,11 +90,11 @@ async def test_who_does_not_fit_waits_for_what_is_in_flight() -> None:
 
 async def test_what_stays_unknown_stays_reserved() -> None:
     """Of four images one is charged, one was free and two are unknown: these count as spent."""
-    budget = Budget(4 * PRICE, price_usd=PRICE)
+    budget = await told(4 * PRICE)
     await budget.reserve(4)
     budget.settle(4, known_images=2, cost_usd=PRICE, charged_images=1)
-    assert budget.spent_usd == pytest.approx(PRICE)
-    assert budget.committed_usd == pytest.approx(3 * PRICE)
+    assert budget.spent_usd == pytest.approx(2 * PRICE)
+    assert budget.committed_usd == pytest.approx(4 * PRICE)
     await budget.reserve(1)
     budget.settle(1, known_images=0)
     with pytest.raises(BudgetReached):

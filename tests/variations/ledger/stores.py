@@ -143,8 +143,10 @@ class View:
 
     async def _call(self, call: str, key: str, effect: Callable[[], Any]) -> Any:
         self.calls.append((call, key))
-        # As a thread does: it goes on when its caller is cancelled.
-        return await asyncio.shield(asyncio.ensure_future(self._effect(call, key, effect)))
+        # As a thread does: it goes on when its caller is cancelled, and nobody hears then what came of it.
+        landing = asyncio.ensure_future(self._effect(call, key, effect))
+        landing.add_done_callback(lambda landed: landed.cancelled() or landed.exception())
+        return await asyncio.shield(landing)
 
     async def _effect(self, call: str, key: str, effect: Callable[[], Any]) -> Any:
         await asyncio.sleep(self.seconds)
