@@ -1,6 +1,6 @@
 """The nouns of the package: frozen values that pass from one stage to the next."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
@@ -189,6 +189,10 @@ class Outcome(ImageOutcome):
     """What became of one wanted image: a row of the metadata."""
 
     variation: Variation
+
+    def without_variation(self) -> ImageOutcome:
+        """Return it as a journal holds it, under its variation's id."""
+        return ImageOutcome(**{one.name: getattr(self, one.name) for one in fields(ImageOutcome)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -20,8 +21,9 @@ from variations.known import Before, Known
 from variations.layout import journal_prefix, plan_key, receipt_key
 from variations.ledger.journal import Journal, Note, read_notes
 from variations.ledger.lock import look
+from variations.ledger.records import Settled
 from variations.ledger.story import Item
-from variations.models import Outcome
+from variations.models import Outcome, Variation
 from variations.parameters import MODEL
 from variations.publish import read_known
 from variations.receipt import Plan, Receipt
@@ -169,7 +171,8 @@ class Settler:
         old = [item for item in items if item.is_open and item.request_id is None and _age(item, now) > LOOK_SECONDS]
         self.not_found.update((bytes.fromhex(item.variation_id), _age(item, now)) for item in old)
         young = [item for item in items if item.is_open and _age(item, now) <= _lookable_seconds(item)]
-        if not stale and not young:
+        gone = [item for item in items if item.is_open and item.request_id and _age(item, now) > SETTLE_SECONDS]
+        if not stale and not young and not gone:
             return
         for item in journal.story.items.values():
             for request_id in item.request_ids:
@@ -179,6 +182,8 @@ class Settler:
         if any(item.request_id is None for item in young):
             await self._adopt_notes(journal, young)
         variations = shard.variations()
+        for item in gone:
+            await journal.append(self._given_up(item, variations[item.variation_id]))
         unsettled = [
             Unsettled(
                 variation=variations[item.variation_id],
@@ -212,6 +217,17 @@ class Settler:
             # While the intent holds, the one who wrote it may only be asleep, and submit it yet.
             if outcome.error_code == errors.NotInHistory.code and ages[name] > self._intent_is_over_seconds:
                 self.not_found[bytes.fromhex(name)] = ages[name]
+
+    def _given_up(self, item: Item, variation: Variation) -> Settled:
+        """Return the end of a request whose images were not fetched while they were there: paid, and gone."""
+        error = errors.RequestGone("its image was not fetched in the 7 days that it was there")
+        images = [
+            replace(image, status="failed", error_code=error.code, error=error.message, can_retry=True)
+            if image.status == "unknown"
+            else image
+            for image in item.outcomes(variation, price_usd=self._price_usd)
+        ]
+        return Settled(variation_id=item.variation_id, images=tuple(image.without_variation() for image in images))
 
     async def _rewrite(self, journal: Journal, shard: Shard) -> None:
         try:

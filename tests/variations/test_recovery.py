@@ -503,15 +503,23 @@ def test_an_accepted_request_is_fetched() -> None:
     settle(lambda only: [intended(only[0]), accepted(only[0], "ra")], test)
 
 
-def test_what_is_too_old_is_not_asked_for() -> None:
-    """After nine days no output is left: no request of the plan is spent on it, and nothing is written."""
+def test_what_is_too_old_to_be_had_has_failed() -> None:
+    """After nine days no output is left: nobody is asked for it, it was paid, and trying it again is up to the user."""
 
     async def test(view: View, stage: Any, only: list[Variation], settler: Settler) -> None:
-        before = await keys(view)
         recovery = await settler.settle(holding(only[0], request_id="ra"))
-        assert (recovery.looked_for, recovery.still_unknown) == (0, 1)
+        assert (recovery.looked_for, recovery.still_unknown) == (0, 0)
         assert stage.api.calls == []
-        assert await keys(view) == before
+        assert await rows(view) == [(only[0].variation_id, "failed")]
+        found = journal(view, 0)
+        await found.replay()
+        (image,) = found.story.items[only[0].variation_id].images
+        assert (image.error_code, image.request_id, image.cost_usd, image.can_retry) == (
+            "request_gone",
+            "ra",
+            PRICE,
+            True,
+        )
         assert settler.not_found == {}
 
     settle(

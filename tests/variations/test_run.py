@@ -646,3 +646,19 @@ async def test_a_variation_that_lacks_images_is_told_in_every_later_run(scene: S
     again = await scene.run()
     assert (again.already_done, again.partly_there, again.wanted, again.all_kept) == (2, 1, 0, False)
     assert scene.api.bill().accepted == 2
+
+
+async def test_a_lost_submit_is_not_taken_for_that_of_another_dataset(scene: Scene) -> None:
+    """Two datasets of one manifest ask for the same images: what shows first in the history may be the other's."""
+    await scene.furnish("a")
+    await scene.run()
+    await asyncio.to_thread(scene.api.advance_clock, 10)
+    scene.api.configure(history_delay_seconds=1.0)
+    scene.api.set_faults("accept_and_break:1:1")
+    other = replace(scene.job, destination=f"{scene.place}/other")
+    receipt = await scene.run(other)
+    assert (receipt.kept, receipt.unknown) == (1, 0)
+    first, second = scene.api.bill().lines
+    rows = pq.read_table(io.BytesIO(await open_storage(other.destination).get(METADATA_KEY))).to_pylist()
+    assert [row["request_id"] for row in rows] == [second.request_id]
+    assert [row["request_id"] for row in await scene.rows()] == [first.request_id]

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random as random_module
 from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -38,7 +38,6 @@ from variations.ledger.records import FoundIn, Record, Settled, Withdrawn
 from variations.models import (
     Completed,
     HistoryRecord,
-    ImageOutcome,
     Metrics,
     Outcome,
     OutcomeStatus,
@@ -53,9 +52,6 @@ LAST_WORD_SECONDS: Final = 5.0
 # After acceptance these alone say for certain that no image is to be had; anything else leaves it unknown. An output
 # that could not be fetched is there for days.
 CERTAIN: Final = (errors.InferenceFailed, errors.OutputInvalid, errors.OutputMissing)
-
-
-_IMAGE_FIELDS: Final = tuple(one.name for one in fields(ImageOutcome))
 
 
 class NoLog:
@@ -246,7 +242,7 @@ class Engine:
             if request.intended_at is not None and not request.may_be_accepted:
                 await log.append(Withdrawn(variation_id=variation_id, reason="the run stopped before it was submitted"))
         elif not (request.is_resumed and all(outcome.status == "unknown" for outcome in made)):
-            images = tuple(ImageOutcome(**{name: getattr(outcome, name) for name in _IMAGE_FIELDS}) for outcome in made)
+            images = tuple(outcome.without_variation() for outcome in made)
             await log.append(Settled(variation_id=variation_id, images=images))
 
     def _settle_money(self, request: Request, made: list[Outcome]) -> None:
