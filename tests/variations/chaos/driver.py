@@ -93,6 +93,7 @@ class Chaos:
             max_in_flight=8,
             requests_per_minute=0,
             deadline_seconds=300,
+            poll_interval_seconds=8,
             max_cost_usd=self.budget * PRICE_USD,
             grace_seconds=10,
         )
