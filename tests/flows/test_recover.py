@@ -84,7 +84,7 @@ async def at_work(dataset: str) -> AsyncIterator[Run]:
     """Let this process work on the dataset."""
     settings = load_settings()
     parts = {"endpoint": settings.endpoint(), "limits": settings.limits()}
-    async with open_run(settings.recovery(dataset), **parts) as run:
+    async with open_run(settings.job(f"{dataset}-sources", dataset), **parts) as run:
         await run.recover()
         yield run
 
