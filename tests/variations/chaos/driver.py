@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from variations.api.client import Client
 from variations.dataset import METADATA_KEY
 from variations.engine.limits import Limits
-from variations.errors import StoppedByUser
+from variations.errors import StoppedByUser, VariationsError
 from variations.job import Job
 from variations.layout import RUNS_PREFIX
 from variations.ledger.journal import Journal
@@ -32,7 +32,7 @@ from variations.receipt import Receipt, RunStopped
 from variations.run import Run, running
 
 from .api import output_content
-from .world import CALM, Process, Rates, World
+from .world import CALM, Exit, Process, Rates, World
 
 PRICE_USD: Final = 0.031
 # After so long nothing is on its way any more, and the history has caught up with everything.
@@ -210,9 +210,14 @@ async def _main(chaos: Chaos) -> list[str]:
         for disturbance in disturbing:
             await disturbance
         for exit_ in (process.exit for process in processes if process.exit is not None):
-            chaos.events[f"exit: {type(exit_.error).__name__ if exit_.error else exit_.how}"] += 1
+            chaos.events[f"exit: {_why(exit_)}"] += 1
     world.rates = CALM
     return await _calm(chaos)
+
+
+def _why(exit_: Exit) -> str:
+    error = exit_.error.reason if isinstance(exit_.error, RunStopped) else exit_.error
+    return error.code if isinstance(error, VariationsError) else exit_.how
 
 
 async def _calm(chaos: Chaos) -> list[str]:

@@ -15,7 +15,7 @@ def test_nothing_is_lost_and_nothing_paid_twice() -> None:
     swept = sweep(range(RUNS))
     assert not swept.failing, "\n".join(swept.lines())
     # All of it did happen.
-    for event in ("twins", "exit: killed", "exit: DatasetBusy", "exit: Replaced", "row: kept", "row: unknown"):
+    for event in ("twins", "exit: killed", "exit: dataset_busy", "exit: replaced", "row: kept", "row: unknown"):
         assert swept.events[event], f"{event} never happened: {swept.events}"
 
 
