@@ -20,7 +20,7 @@ demo: setup  ## the whole way on this machine, with nothing paid
 test: setup  ## all tests
 	$(BIN)/python -m pytest -q
 
-chaos: setup  ## the proof: real processes killed, doubled and cut off, and 10,000 simulated runs; about 45 minutes
+chaos: setup  ## the proof: real processes killed, doubled and cut off, and 10,000 simulated runs; some 45 minutes
 	$(BIN)/python -m tests.chaos --s3 ceph
 
 check: setup  ## lint, format and types
