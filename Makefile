@@ -21,6 +21,7 @@ test: setup  ## all tests
 	$(BIN)/python -m pytest -q
 
 chaos: setup  ## the proof: real processes killed, doubled and cut off, and 10,000 simulated runs; some 45 minutes
+	CHAOS_CEPH=1 $(BIN)/python -m pytest -q tests/chaos/test_ceph.py
 	$(BIN)/python -m tests.chaos --s3 ceph
 
 check: setup  ## lint, format and types

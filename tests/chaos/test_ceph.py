@@ -13,6 +13,7 @@ from variations.storage import S3Options, Storage, close_clients, open_storage
 from .ceph import Ceph, running_ceph
 from .s3_proxy import Fault, S3Proxy, running_proxy
 
+# It installs Debian's packages where they are missing, which nobody expects of `make test`; `make chaos` runs these.
 pytestmark = pytest.mark.skipif("CHAOS_CEPH" not in os.environ, reason="CHAOS_CEPH=1 runs a real Ceph, as root")
 
 BUCKET = "chaos"

@@ -27,6 +27,7 @@ sys.stdout.flush()
 sys.stdin.read()
 """
 
+# Only Linux has /proc. Elsewhere no process is ever certainly dead, and the lease alone decides: CI runs on Linux.
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system tells nothing of processes")
 
 
