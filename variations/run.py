@@ -164,8 +164,9 @@ class Run:
             self._resubmit = {key for key, seconds in settler.not_found.items() if seconds >= wanted}
         self._check_stopped()
         if self._clock.monotonic() - began > BALANCE_SECONDS:
-            # It waited, perhaps for hours, for a run that was paid from the same account.
+            # It waited, perhaps for hours, for a run that was paid from the same account, and that is the older one.
             self._balance_usd = await self.engine.check_key()
+            self.run_id = new_run_id(await self._storage.now(), random=self._writer.token[:6])
         await self._lock.begin(self.run_id)
         self._is_finished = True
         return self._recovery
