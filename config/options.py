@@ -23,11 +23,25 @@ FirstSeed = Annotated[
 ]
 UriColumn = Annotated[str, Field(description="Column of the manifest that holds the URIs; empty: by its usual names.")]
 IdColumn = Annotated[str, Field(description="Column of the manifest that holds ids; empty: by its usual names.")]
-MaxInFlight = Annotated[int, Field(ge=1, le=1000, description="Requests in flight at once.")]
-RequestsPerMinute = Annotated[
-    float, Field(gt=0, le=1_000_000, description="The plan's request limit: requests a minute, polls counted too.")
+MaxInFlight = Annotated[
+    int, Field(ge=0, le=1000, description="Requests in flight at once; 0: as many as the request limit can feed.")
 ]
-PollIntervalSeconds = Annotated[float, Field(gt=0, le=600, description="Seconds between two polls of a request.")]
+RequestsPerMinute = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1_000_000,
+        description="The plan's request limit, polls counted too; 0: it is found, beginning with 60 a minute.",
+    ),
+]
+PollIntervalSeconds = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=600,
+        description="Seconds between two polls of a request; 0: learned from how long requests take.",
+    ),
+]
 DeadlineSeconds = Annotated[
     float, Field(gt=0, le=3600, description="Seconds after which a request that is not done is given up.")
 ]

@@ -28,7 +28,7 @@ from pydantic_settings import (
 from config import options
 from variations import parameters
 from variations.api.client import Endpoint
-from variations.engine.limits import Limits
+from variations.engine.limits import LATENCY_SECONDS, Limits
 from variations.errors import SettingsError
 from variations.job import Job
 from variations.parameters import PARAMETER_NAMES, Parameters
@@ -38,6 +38,8 @@ from variations.uris import shown_uri
 PREFIX: Final = "VARIATIONS_"
 VENDOR_PREFIX: Final = "SEGMIND_"
 DEFAULT_FILE: Final = "variations.toml"
+# Where no limit is told: what most plans of the vendor's allow.
+FIRST_REQUESTS_PER_MINUTE: Final = 60.0
 # Not settings themselves: they say where settings are.
 _POINTERS: Final = {"VARIATIONS_CONFIG", "VARIATIONS_PROFILE"}
 
@@ -87,9 +89,9 @@ class Settings(BaseSettings):
     disable_safety_checker: parameters.DisableSafetyChecker = False
     uri_column: options.UriColumn = ""
     id_column: options.IdColumn = ""
-    max_in_flight: options.MaxInFlight = 16
-    requests_per_minute: options.RequestsPerMinute = 60.0
-    poll_interval_seconds: options.PollIntervalSeconds = 4.0
+    max_in_flight: options.MaxInFlight = 0
+    requests_per_minute: options.RequestsPerMinute = 0.0
+    poll_interval_seconds: options.PollIntervalSeconds = 0.0
     deadline_seconds: options.DeadlineSeconds = 600.0
     max_cost_usd: options.MaxCostUsd = 0.0
     unknown: options.Unknown = "hold"
@@ -98,6 +100,9 @@ class Settings(BaseSettings):
 
     requests_counted: Literal["all", "submit"] = Field(
         "all", description="Which calls count against the request limit: all of them, or submits alone."
+    )
+    expected_latency_seconds: float = Field(
+        LATENCY_SECONDS, gt=0, le=3600, description="Seconds that a request takes, before it is known better."
     )
     max_images_in_memory: int = Field(16, ge=1, le=1000, description="Images fetched and not yet stored, at once.")
     presign_seconds: int = Field(
@@ -157,8 +162,10 @@ class Settings(BaseSettings):
         return Limits(
             max_in_flight=self.max_in_flight,
             requests_per_minute=self.requests_per_minute,
+            first_requests_per_minute=FIRST_REQUESTS_PER_MINUTE,
             count_all_requests=self.requests_counted == "all",
             poll_interval_seconds=self.poll_interval_seconds,
+            expected_latency_seconds=self.expected_latency_seconds,
             deadline_seconds=self.deadline_seconds,
             max_images_in_memory=self.max_images_in_memory,
             presign_seconds=self.presign_seconds,

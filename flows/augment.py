@@ -6,11 +6,8 @@ from prefect import flow
 from pydantic import Field
 
 from config import load_settings, options
-from tasks import check_key, logged_progress, make_plan, make_shards, publish, recover_earlier
+from tasks import begun, logged_progress, make_plan, make_shards, publish
 from variations import parameters
-from variations.engine.progress import watched
-from variations.engine.stopping import stop_on_signals
-from variations.run import open_run
 
 
 @flow(name="augment", retries=0, persist_result=False)
@@ -35,9 +32,9 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     disable_safety_checker: parameters.DisableSafetyChecker = False,
     uri_column: options.UriColumn = "",
     id_column: options.IdColumn = "",
-    max_in_flight: options.MaxInFlight = 16,
-    requests_per_minute: options.RequestsPerMinute = 60.0,
-    poll_interval_seconds: options.PollIntervalSeconds = 4.0,
+    max_in_flight: options.MaxInFlight = 0,
+    requests_per_minute: options.RequestsPerMinute = 0.0,
+    poll_interval_seconds: options.PollIntervalSeconds = 0.0,
     deadline_seconds: options.DeadlineSeconds = 600.0,
     max_cost_usd: options.MaxCostUsd = 0.0,
     unknown: options.Unknown = "hold",
@@ -59,20 +56,11 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     # Every parameter but these three is a setting of the same name.
     asked = {name: value for name, value in locals().items() if name not in {"source", "destination", "profile"}}
     settings = load_settings(asked, profile=profile or None)
-    job = settings.job(source, destination)
-    limits = settings.limits()
-    async with open_run(
-        job,
-        endpoint=settings.endpoint(),
-        limits=limits,
-        progress=watched(),
-        lease_seconds=settings.lease_seconds,
-    ) as run:
-        with stop_on_signals(run.engine):
-            await check_key(run)
-            await recover_earlier(run, wait=wait)
-            plan = await make_plan(run)
-            async with logged_progress(run.engine.progress):
-                await make_shards(run, plan, limits=limits)
-            receipt = await publish(run)
+    job, limits = settings.job(source, destination), settings.limits()
+    lease_seconds = settings.lease_seconds
+    async with begun(job, endpoint=settings.endpoint(), limits=limits, lease_seconds=lease_seconds, wait=wait) as run:
+        plan = await make_plan(run)
+        async with logged_progress(run.engine.progress):
+            await make_shards(run, plan, limits=limits)
+        receipt = await publish(run)
     return receipt.as_dict()

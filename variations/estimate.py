@@ -56,6 +56,7 @@ async def read_manifest(
         )
         await asyncio.to_thread(planner.read, manifest.batches())
     counts = planner.counts
+    expected = counts.forecast(limits)
     plan = Plan(
         run_id=run_id,
         source=job.source,
@@ -74,10 +75,11 @@ async def read_manifest(
         shards=counts.shards(),
         shard_size=counts.shard_size(),
         cost_usd=round(counts.cost_usd(limits), 6),
-        seconds=round(counts.seconds(limits), 1),
-        requests_per_minute=limits.requests_per_minute,
+        seconds=round(expected.seconds, 1),
+        requests_per_minute=limits.requests_per_minute or limits.first_requests_per_minute,
+        is_limit_told=bool(limits.requests_per_minute),
         requests_counted="polls counted" if limits.count_all_requests else "submits alone",
-        max_in_flight=limits.max_in_flight,
+        max_in_flight=expected.in_flight,
         max_cost_usd=limits.max_cost_usd,
         rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
     )

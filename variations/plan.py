@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from variations.dataset import metadata_writer, rejected_table
-from variations.engine.limits import LATENCY_SECONDS, Limits
+from variations.engine.forecast import Forecast, forecast
+from variations.engine.limits import Limits
 from variations.identity import derived_seed, parameters_identity, source_identity, variation_id
 from variations.known import Before, Known
 from variations.models import Attempt, RejectedSource, Source, Variation
@@ -94,15 +95,9 @@ class Counts:
         """Return the price of the new images."""
         return self.images * limits.price_usd
 
-    def seconds(self, limits: Limits) -> float:
-        """Return about how long the new ones take, by whichever binds: the request limit or the slots."""
-        if not self.new:
-            return 0.0
-        polls = math.ceil(LATENCY_SECONDS / limits.poll_interval_seconds)
-        requests = self.new * (polls + 2 if limits.count_all_requests else 1) + self.uploads
-        by_rate = requests * 60 / limits.requests_per_minute if limits.requests_per_minute else 0.0
-        by_slots = self.new * LATENCY_SECONDS / limits.max_in_flight
-        return max(by_rate, by_slots) + LATENCY_SECONDS
+    def forecast(self, limits: Limits) -> Forecast:
+        """Return about how long the new ones take."""
+        return forecast(limits, requests=self.new, uploads=self.uploads)
 
 
 @dataclass(frozen=True, slots=True)

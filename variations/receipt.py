@@ -20,8 +20,8 @@ class Plan:
     """What a run is going to do; nothing of it is paid yet.
 
     `variations` = `already_done` + `failed_before` + `unknown_before` + `new`; `images` are what the new ones come to.
-    `seconds` is about how long they take at the configured rate. `rejected_rows` says of the first ten what is wrong
-    with them.
+    `seconds` is about how long they take at `requests_per_minute`: the limit, or what a run begins with where none is
+    told. `rejected_rows` says of the first ten what is wrong with them.
     """
 
     run_id: str
@@ -41,6 +41,7 @@ class Plan:
     cost_usd: float = 0.0
     seconds: float = 0.0
     requests_per_minute: float = 0.0
+    is_limit_told: bool = True
     requests_counted: str = ""
     max_in_flight: int = 0
     rejected_rows: tuple[str, ...] = ()
@@ -56,8 +57,9 @@ class Plan:
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
+        pace = "" if self.is_limit_told else ", to begin with, as the limit is not told"
         limit = (
-            f"{self.requests_per_minute:g} requests a minute ({self.requests_counted})"
+            f"{self.requests_per_minute:g} requests a minute{pace} ({self.requests_counted})"
             if self.requests_per_minute
             else "no request limit"
         )
@@ -98,8 +100,9 @@ class Receipt:
 
     `paid` counts images that the API charged for; `unknown` ones may be paid for too, at `cost_at_risk_usd`. `left` are
     variations that it did not come to, because it was stopped: the next run makes them. `requests` are API calls by
-    kind; `errors` and `notes` count images by what is said of them, with a sample of each error's text. `dataset_rows`
-    is the size of the metadata afterwards, None if it could not be published.
+    kind; `refused` of them were, for the plan's request limit, which showed as about `limit_found` a minute. `errors`
+    and `notes` count images by what is said of them, with a sample of each error's text. `dataset_rows` is the size of
+    the metadata afterwards, None if it could not be published.
     """
 
     run_id: str
@@ -139,6 +142,8 @@ class Receipt:
     max_cost_usd: float = 0.0
     price_usd: float | None = None
     set_price_usd: float | None = None
+    refused: int = 0
+    limit_found: float | None = None
 
     @classmethod
     def of(
@@ -149,6 +154,8 @@ class Receipt:
         started_at: str = "",
         seconds: float = 0.0,
         requests: Mapping[str, int] | None = None,
+        refused: int = 0,
+        limit_found: float | None = None,
         held: Iterable[UnknownItem] = (),
         recovery: Recovery | None = None,
         stopped_by: str | None = None,
@@ -199,6 +206,8 @@ class Receipt:
             max_cost_usd=max_cost_usd,
             price_usd=price_usd,
             set_price_usd=set_price_usd,
+            refused=refused,
+            limit_found=limit_found,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -249,6 +258,7 @@ class Receipt:
             *self._price(),
             ("time", duration(self.seconds)),
             ("requests per image", f"{per_image} ({calls})" if calls else per_image),
+            *self._limit(),
             ("dataset", f"{self.dataset_rows:,} rows" if self.dataset_rows is not None else "not published"),
             ("destination", self.destination),
         ]
@@ -265,6 +275,13 @@ class Receipt:
             return []
         text = f"{self.price_usd:g} USD an image, as the API charges; the setting price_usd says {self.set_price_usd:g}"
         return [("price", text)]
+
+    def _limit(self) -> list[tuple[str, str]]:
+        if not self.refused or not self.limit_found:
+            return []
+        share = self.refused / max(1, sum(self.requests.values()))
+        text = f"about {self.limit_found:,.0f} a minute, as the API showed: it refused {self.refused:,} ({share:.1%})"
+        return [("request limit", text)]
 
     def _unknown_lines(self) -> list[tuple[str, str]]:
         lines = []

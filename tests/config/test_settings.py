@@ -40,7 +40,7 @@ def test_without_anything_each_setting_has_its_default() -> None:
     settings = load_settings()
     assert settings.segmind_base_url == "https://api.segmind.com"
     assert settings.recipe() == Recipe(parameters=Parameters())
-    assert (settings.limits().max_in_flight, settings.limits().requests_per_minute) == (16, 60.0)
+    assert (settings.limits().max_in_flight, settings.limits().requests_per_minute) == (0, 0.0)
 
 
 LAYERS = [
@@ -55,7 +55,7 @@ LAYERS = [
     ),
     ("segmind_api_key", "SG_1", "SG_2", "SG_3", "SG_4", ""),
     ("output_hosts", ("a",), ("b",), ("c",), ("d",), ()),
-    ("max_in_flight", 1, 2, 3, 4, 16),
+    ("max_in_flight", 1, 2, 3, 4, 0),
 ]
 
 
@@ -213,9 +213,10 @@ def test_no_password_of_a_url_is_shown() -> None:
         ("variations_per_source", [0, 1001]),
         ("retry", ["all", ""]),
         ("seed", [-1, 2**31]),
-        ("max_in_flight", [0, 1001]),
-        ("requests_per_minute", [0, -1, 1_000_001, float("nan")]),
-        ("poll_interval_seconds", [0, 601]),
+        ("max_in_flight", [-1, 1001]),
+        ("requests_per_minute", [-1, 1_000_001, float("nan")]),
+        ("poll_interval_seconds", [-1, 601]),
+        ("expected_latency_seconds", [0, 3601]),
         ("deadline_seconds", [0, 3601]),
         ("requests_counted", ["none"]),
         ("max_images_in_memory", [0, 1001]),

@@ -377,31 +377,33 @@ def test_the_price_is_that_of_the_images() -> None:
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
-        # 1,000 requests of a submit, four polls and a result each, 60 a minute.
-        (Limits(), 6000),
-        (Limits(count_all_requests=False), 1000),
-        (Limits(requests_per_minute=0), 1000 * LATENCY_SECONDS / 16),
+        # 1,000 requests of a submit, a poll or two and a result each, 60 a minute.
+        (Limits(requests_per_minute=60), 3300),
+        (Limits(first_requests_per_minute=60), 3300),
+        (Limits(requests_per_minute=60, count_all_requests=False), 1000),
+        (Limits(max_in_flight=16), 1000 * LATENCY_SECONDS / 16),
         (Limits(requests_per_minute=600, max_in_flight=1), 1000 * LATENCY_SECONDS),
-        (Limits(poll_interval_seconds=600), 3000),
+        # And of four polls.
+        (Limits(requests_per_minute=60, poll_interval_seconds=4), 6000),
     ],
-    ids=["all calls count", "submits count", "no limit", "one slot", "few polls"],
+    ids=["all calls count", "not told", "submits count", "no limit", "one slot", "set polls"],
 )
 def test_the_time_is_that_of_what_binds(limits: Limits, expected: float) -> None:
     """The request limit or the slots, and the latency of the last image."""
-    assert Counts(new=1000).seconds(limits) == pytest.approx(expected + LATENCY_SECONDS)
+    assert Counts(new=1000).forecast(limits).seconds == pytest.approx(expected + LATENCY_SECONDS, rel=0.15)
 
 
 def test_nothing_takes_no_time_and_one_image_its_latency() -> None:
     """At both ends the estimate is what it has to be."""
-    assert Counts().seconds(Limits()) == 0
-    assert Counts(new=1).seconds(Limits(requests_per_minute=0, max_in_flight=1000)) == pytest.approx(
-        LATENCY_SECONDS, rel=0.01
-    )
+    assert Counts().forecast(Limits()).seconds == 0
+    assert Counts(new=1).forecast(Limits(max_in_flight=1000)).seconds == pytest.approx(LATENCY_SECONDS, rel=0.01)
 
 
 def test_uploads_take_requests_too() -> None:
     """Where all calls count, each local file is one call more."""
-    assert Counts(new=10, uploads=10).seconds(Limits()) == pytest.approx(Counts(new=10).seconds(Limits()) + 10)
+    limits = Limits(requests_per_minute=60)
+    without = Counts(new=10).forecast(limits).seconds
+    assert Counts(new=10, uploads=10).forecast(limits).seconds == pytest.approx(without + 10)
 
 
 def test_a_large_plan_stays_in_bounded_memory(spool: Spool) -> None:

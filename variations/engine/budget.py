@@ -5,8 +5,8 @@ from typing import Final
 
 from variations import errors
 
-# It only keeps sums of floats from refusing the last image.
-_NO_MONEY: Final = 1e-6
+# It only keeps sums of floats from refusing what is just enough.
+NO_MONEY_USD: Final = 1e-6
 
 
 class Budget:
@@ -45,7 +45,7 @@ class Budget:
         while self._max_cost_usd and self._images_in_flight and not self._is_reported:
             self._settled.clear()
             await self._settled.wait()
-        while self._max_cost_usd and self.committed_usd + images * self.price_usd > self._max_cost_usd + _NO_MONEY:
+        while self._max_cost_usd and self.committed_usd + images * self.price_usd > self._max_cost_usd + NO_MONEY_USD:
             if not self._images_in_flight:
                 raise errors.BudgetReached(
                     f"paused: budget. {self.committed_usd:.3f} USD are spent or at risk, and another "

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from variations import errors
 from variations.api.retry import get_delay_seconds, submit_delay_seconds
 from variations.clock import Clock
+from variations.engine.progress import Progress
 from variations.engine.rate import Priority, RateLimit
 
 # So many items in a row that came to nothing are an outage, not theirs. Where a tenth of the answers gets lost, eight
@@ -22,7 +23,7 @@ class Calls:
     Args:
         rate: the plan's limit.
         count_all: whether every call counts against it, or submits alone.
-        requests: calls by kind, counted here.
+        progress: counters of calls, moved here.
         clock, random: time, and numbers from 0 to 1.
         stop: called where nothing more is to be sent, though this call's own error is another.
     """
@@ -32,14 +33,14 @@ class Calls:
         rate: RateLimit,
         *,
         count_all: bool,
-        requests: dict[str, int],
+        progress: Progress,
         clock: Clock,
         random: Callable[[], float],
         stop: Callable[[errors.ServiceDown], None],
     ) -> None:
         self._rate = rate
         self._count_all = count_all
-        self._requests = requests
+        self._progress = progress
         self._clock = clock
         self._random = random
         self._stop = stop
@@ -53,7 +54,7 @@ class Calls:
         """
         attempt = 1
         while True:
-            await self._take(kind, Priority.NEW)
+            sent_at = await self._take(kind, Priority.NEW)
             try:
                 answer = await post()
             except errors.Repeatable as error:
@@ -64,7 +65,7 @@ class Calls:
                         raise down from error
                     raise
                 if isinstance(error, errors.RateLimited):
-                    self._rate.pause(delay)
+                    self._refused(sent_at, delay)
                 else:
                     attempt += 1
                     await self._rate.sleep_before_new(delay)
@@ -93,7 +94,7 @@ class Calls:
         give_up_at = self._clock.monotonic() + seconds
         attempt = 1
         while True:
-            await self._take(kind, Priority.PAID)
+            sent_at = await self._take(kind, Priority.PAID)
             try:
                 return await get()
             except errors.Repeatable as error:
@@ -101,14 +102,22 @@ class Calls:
                 if delay is None or self._clock.monotonic() + delay > give_up_at:
                     raise
                 if isinstance(error, errors.RateLimited):
-                    self._rate.pause(delay)
+                    self._refused(sent_at, delay)
                 else:
                     attempt += 1
                     await self._clock.sleep(delay)
 
-    async def _take(self, kind: str, priority: Priority) -> None:
+    def _refused(self, sent_at: float, reset_seconds: float) -> None:
+        self._rate.refuse(sent_at=sent_at, reset_seconds=reset_seconds)
+        self._progress.refused += 1
+        self._progress.limit_found = self._rate.found
+
+    async def _take(self, kind: str, priority: Priority) -> float:
+        """Wait for a turn; returns when it came, by the clock."""
         if self._count_all or kind == "submit":
             await self._rate.take(priority)
         else:
             await self._rate.unpaused()
-        self._requests[kind] = self._requests.get(kind, 0) + 1
+        requests = self._progress.requests
+        requests[kind] = requests.get(kind, 0) + 1
+        return self._clock.monotonic()

@@ -28,10 +28,12 @@ from variations.engine.limits import Limits
 from variations.engine.lost_submits import LostSubmits
 from variations.engine.outputs import OutputStore
 from variations.engine.poller import CHECK_SECONDS, Poller
-from variations.engine.polling import FixedInterval, PollingSchedule
+from variations.engine.polling import PollingSchedule
 from variations.engine.progress import Progress
 from variations.engine.rate import NoMoreNew, RateLimit
 from variations.engine.request import Log, Request, Unsettled
+from variations.engine.schedule import schedule_of
+from variations.engine.slots import Slots
 from variations.engine.sources import SourceUrls
 from variations.engine.submitter import HISTORY_SECONDS, Submitter
 from variations.ledger.records import FoundIn, Record, Settled, Withdrawn
@@ -75,7 +77,11 @@ class Engine:
         limits: how hard to go.
         progress: counters that it moves.
         clock, random: time, and numbers from 0 to 1.
-        schedule: when to poll; at a set interval if not given.
+        schedule: when to poll; as the limits ask for, if not given.
+
+    Attributes:
+        rate: the request limit, as far as it is known.
+        stopped_by: why nothing more is submitted, if that is so.
     """
 
     def __init__(
@@ -94,18 +100,23 @@ class Engine:
         self.progress = progress or Progress()
         self._clock = clock or SystemClock()
         self._random = random
-        self._rate = RateLimit(limits.requests_per_minute, clock=self._clock)
+        self.rate = RateLimit(
+            limits.requests_per_minute,
+            clock=self._clock,
+            first_requests_per_minute=limits.first_requests_per_minute,
+        )
+        schedule = schedule or schedule_of(limits, rate=self.rate)
         self._calls = Calls(
-            self._rate,
+            self.rate,
             count_all=limits.count_all_requests,
-            requests=self.progress.requests,
+            progress=self.progress,
             clock=self._clock,
             random=random,
             stop=self.stop,
         )
-        self._slots = asyncio.Semaphore(limits.max_in_flight)
+        self._slots = Slots(lambda: schedule.most_in_flight)
         # What is done and not yet stored is bounded too: where outputs cannot be had, nothing more is paid for.
-        self._unsettled = asyncio.Semaphore(limits.max_in_flight + 2 * limits.max_images_in_memory)
+        self._unsettled = Slots(lambda: schedule.most_in_flight + 2 * limits.max_images_in_memory)
         self._paid_in_vain_in_a_row = 0
         self.budget = Budget(limits.max_cost_usd, price_usd=limits.price_usd)
         self._submitter = Submitter(
@@ -118,7 +129,6 @@ class Engine:
             clock=self._clock,
             is_stopped=lambda: self.stopped_by is not None,
         )
-        schedule = schedule or FixedInterval(limits.poll_interval_seconds, limits.deadline_seconds)
         self._poller = Poller(client, self._calls, schedule=schedule, clock=self._clock)
         self._items: set[asyncio.Task[None]] = set()
         self._grace: asyncio.Task[None] | None = None
@@ -126,7 +136,13 @@ class Engine:
         self._outputs = OutputStore(
             self._fetch, storage=storage, max_images=limits.max_images_in_memory, pause=self._back_off
         )
+        self._schedule = schedule
         self.stopped_by: errors.RunError | errors.RunPaused | None = None
+
+    @property
+    def most_in_flight(self) -> int:
+        """Requests that are of use in flight at the moment."""
+        return self._schedule.most_in_flight
 
     def stop(self, reason: errors.RunError | errors.RunPaused) -> None:
         """Submit nothing more and finish what is in flight; the first reason stays.
@@ -137,7 +153,7 @@ class Engine:
         if self.stopped_by is None:
             self.stopped_by = reason
             self.progress.stopping = reason.message
-            self._rate.close_to_new()
+            self.rate.close_to_new()
         if isinstance(reason, errors.StoppedByUser) and self._grace is None:
             self._grace = asyncio.get_running_loop().create_task(self._end_after_grace())
 

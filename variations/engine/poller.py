@@ -13,6 +13,8 @@ from variations.models import Completed, Failed, Metrics, OutputFile, Processing
 RESULT_SECONDS: Final = 120.0
 # Even a request that is past its deadline is asked for so long.
 CHECK_SECONDS: Final = 15.0
+# While the schedule only guesses.
+LOOK_AGAIN_SECONDS: Final = 1.0
 
 
 class Poller:
@@ -40,10 +42,11 @@ class Poller:
         """
         request_id = request.request_id or ""
         deadline = self._schedule.deadline_seconds
-        while (age := self._clock.monotonic() - request.submitted) < deadline or not request.polls:
+        asked = 0.0
+        while (age := self._age(request)) < deadline or not request.polls:
             # What an earlier run submitted is asked for at once, however old it is.
             if request.polls or not request.is_resumed:
-                await self._clock.sleep(self._schedule.next_poll_seconds(age, request.polls))
+                await self._wait_until_due(request, asked=age)
             request.polls += 1
             try:
                 status = await self._calls.get(
@@ -53,10 +56,32 @@ class Poller:
                 status = await self._from_history(request, gone)
             match status:
                 case Completed():
+                    self._learn(request, status, asked=asked)
                     return status
                 case Failed():
                     raise errors.InferenceFailed(status.error, request_id=request_id)
+            asked = age
         raise errors.InferenceTimeout(request_id, age)
+
+    def _age(self, request: Request) -> float:
+        return self._clock.monotonic() - (request.accepted or request.submitted)
+
+    async def _wait_until_due(self, request: Request, *, asked: float) -> None:
+        """Wait until a request is to be polled that was not done at the age `asked`."""
+        while True:
+            wait = self._schedule.next_poll_seconds(asked) - (self._age(request) - asked)
+            # Later ones do not look again: each new look could only put the poll off.
+            is_final = not self._schedule.is_guessing or wait <= LOOK_AGAIN_SECONDS
+            await self._clock.sleep(max(0.0, wait if is_final else LOOK_AGAIN_SECONDS))
+            if is_final:
+                return
+
+    def _learn(self, request: Request, completed: Completed, *, asked: float) -> None:
+        """Learn how long a request took; where the API does not say, it was done between the last two polls."""
+        if completed.metrics.total_seconds is not None:
+            self._schedule.completed(completed.metrics.total_seconds)
+        elif not request.is_resumed:
+            self._schedule.completed((asked + self._age(request)) / 2)
 
     async def _from_history(self, request: Request, gone: errors.RequestGone) -> Status:
         """Look a request up that the API forgot: its record stays, and its output lives for days."""

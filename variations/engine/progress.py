@@ -16,6 +16,8 @@ class Progress:
         in_flight: requests accepted and not yet done.
         cost_usd: spent, what may be spent on unknown ones included.
         requests: calls made of the API, by kind.
+        refused: of them for the plan's request limit (429).
+        limit_found: requests a minute that the API allows, as it showed by refusing; None if it never did.
         stopping: why nothing more is submitted, if that is so.
     """
 
@@ -27,6 +29,8 @@ class Progress:
     unknown: int = 0
     cost_usd: float = 0.0
     requests: dict[str, int] = field(default_factory=dict)
+    refused: int = 0
+    limit_found: float | None = None
     stopping: str | None = None
 
     @property
@@ -40,6 +44,7 @@ class Progress:
         parts += [f"{self.failed:,} failed"] if self.failed else []
         parts += [f"{self.unknown:,} unknown"] if self.unknown else []
         parts += [f"{self.in_flight} in flight", f"{self.cost_usd:.2f} USD"]
+        parts += [f"about {self.limit_found:.0f} requests a minute allowed"] if self.limit_found else []
         return ", ".join(parts) + (" (stopping)" if self.stopping else "")
 
 

@@ -1,14 +1,33 @@
-"""The plan's request limit, shared by every shard of a process."""
+"""The plan's request limit, shared by every shard of a process: kept where it is told, and found where it is not."""
 
 import asyncio
 import heapq
 import itertools
+import math
+from collections import deque
 from enum import IntEnum
+from typing import Final
 
 from variations.clock import Clock
 
 # What may be caught up after a pause of our own, such as a busy processor.
-BURST_SECONDS = 1.0
+BURST_SECONDS: Final = 1.0
+# The vendor counts by the minute.
+WINDOW_SECONDS: Final = 60.0
+# While nothing was refused yet the pace doubles in the first, and on the way back to a limit in the second.
+FIRST_DOUBLING_SECONDS: Final = 15.0
+DOUBLING_SECONDS: Final = 60.0
+# The vendor's smallest plan, and its usual one.
+LEAST_PACE: Final = 5.0
+USUAL_PACE: Final = 60.0
+# What was found is not used to the last request, so that a window that begins a little early has room for it.
+MARGIN: Final = 0.97
+# At the limit that was found the pace goes on rising, by a hundredth in so many requests and no sooner than in so many
+# seconds: a refusal costs one request in some hundreds, and a limit that was raised is not missed.
+TRYING_REQUESTS: Final = 100
+TRYING_SECONDS: Final = 15.0
+# So far above what was refused, it was another limit.
+GONE: Final = 1.15
 
 
 class Priority(IntEnum):
@@ -25,21 +44,45 @@ class NoMoreNew(Exception):
 class RateLimit:
     """Let requests through at an even pace, the paid ones first.
 
+    A refusal (429) holds everything until its reset and lowers the pace to what the API took in the minute before it,
+    once for all that were refused together; from there it rises again, and ever more slowly near that limit.
+
     Args:
-        requests_per_minute: the pace; 0 for no limit.
+        requests_per_minute: never faster than this; 0 for as fast as the API takes it.
         clock: time.
+        first_requests_per_minute: what to begin with where the limit is to be found; 0 for `requests_per_minute`.
     """
 
-    def __init__(self, requests_per_minute: float, *, clock: Clock) -> None:
-        self._interval = 60.0 / requests_per_minute if requests_per_minute else 0.0
+    def __init__(self, requests_per_minute: float, *, clock: Clock, first_requests_per_minute: float = 0.0) -> None:
+        self._most = requests_per_minute or math.inf
+        self._pace = min(self._most, first_requests_per_minute or math.inf)
+        self._limit: float | None = None
         self._clock = clock
         self._next_at = clock.monotonic()
         self._paused_until = self._next_at
+        self._lowered_at = -math.inf
+        self._passed: deque[float] = deque()
         self._waiting: list[tuple[Priority, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
+        self._new_waiting = 0
         self._pump: asyncio.Task[None] | None = None
         self._closed_to_new = False
         self._closing = asyncio.Event()
+
+    @property
+    def requests_per_minute(self) -> float:
+        """The pace at the moment; infinite where no limit is known."""
+        return self._pace
+
+    @property
+    def found(self) -> float | None:
+        """The limit in requests a minute that the API showed by refusing; None if it never did."""
+        return self._limit
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether something new waits for its turn: with more requests a minute the run would be faster."""
+        return self._new_waiting > 0
 
     async def take(self, priority: Priority) -> None:
         """Return when one request may leave.
@@ -53,9 +96,14 @@ class RateLimit:
         heapq.heappush(self._waiting, (priority, next(self._order), turn))
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._let_through())
-        await turn
+        is_new = priority is Priority.NEW
+        self._new_waiting += is_new
+        try:
+            await turn
+        finally:
+            self._new_waiting -= is_new
         # It may have been closed between the turn and this line.
-        if self._closed_to_new and priority is Priority.NEW:
+        if self._closed_to_new and is_new:
             raise NoMoreNew
 
     async def unpaused(self) -> None:
@@ -79,8 +127,31 @@ class RateLimit:
             raise NoMoreNew
 
     def pause(self, seconds: float) -> None:
-        """Let nothing through for so long: the API said 429."""
+        """Let nothing through for so long."""
         self._paused_until = max(self._paused_until, self._clock.monotonic() + seconds)
+
+    def refuse(self, *, sent_at: float, reset_seconds: float) -> None:
+        """Learn that the API refused a request: let nothing through until the reset, and then go slower.
+
+        Args:
+            sent_at: when the request left, by the clock; those that left before the pace was lowered are of one burst.
+            reset_seconds: from now on until the API takes requests again.
+        """
+        now = self._clock.monotonic()
+        self.pause(reset_seconds)
+        if sent_at <= self._lowered_at:
+            return
+        self._lowered_at = now
+        window_began = now + reset_seconds - WINDOW_SECONDS
+        # All but the one that was refused.
+        taken = sum(1 for at in self._passed if window_began < at <= now) - 1
+        least = max(LEAST_PACE, USUAL_PACE if math.isinf(self._pace) else self._pace / 4)
+        if taken >= least:
+            self._limit = min(float(taken), self._pace)
+            self._pace = MARGIN * self._limit
+        else:
+            # Somebody else asks with the same key, or the API is not well: too little to tell a limit by.
+            self._pace = min(self._pace, least)
 
     def close_to_new(self) -> None:
         """Turn away every `Priority.NEW`, those that wait too."""
@@ -98,6 +169,22 @@ class RateLimit:
                 await self._clock.sleep(wait)
                 continue
             _, _, turn = heapq.heappop(self._waiting)
-            if not turn.done():
-                turn.set_result(None)
-                self._next_at = max(self._next_at, now - BURST_SECONDS) + self._interval
+            if turn.done():
+                continue
+            turn.set_result(None)
+            self._passed.append(now)
+            while self._passed[0] <= now - WINDOW_SECONDS:
+                self._passed.popleft()
+            interval = WINDOW_SECONDS / self._pace
+            self._next_at = max(self._next_at, now - BURST_SECONDS) + interval
+            if self._waiting:
+                self._pace = min(self._most, self._pace * self._growth(interval))
+
+    def _growth(self, interval: float) -> float:
+        """Return by how much the pace may rise with one request, which has the time until the next one for itself."""
+        if math.isinf(self._pace):
+            return 1.0
+        if self._limit is None or not MARGIN * self._limit <= self._pace <= GONE * self._limit:
+            never_refused = math.isinf(self._lowered_at)
+            return float(2.0 ** (interval / (FIRST_DOUBLING_SECONDS if never_refused else DOUBLING_SECONDS)))
+        return 1.0 + 0.01 * min(1 / TRYING_REQUESTS, interval / TRYING_SECONDS)

@@ -36,6 +36,7 @@ class Request:
         intent_ends: until when its POST may leave, by the engine's monotonic clock.
         may_be_accepted: a POST has left, and nothing proves that it was not accepted.
         submitted: when it left, by the engine's monotonic clock.
+        accepted: when the answer was there that it is accepted, by the same clock; 0 where an earlier run had it.
         reserved_images: for which the budget holds money back.
         is_resumed: an earlier run submitted it.
     """
@@ -47,6 +48,7 @@ class Request:
     intent_ends: float = 0.0
     submitted_at: datetime | None = None
     submitted: float = 0.0
+    accepted: float = 0.0
     may_be_accepted: bool = False
     polls: int = 0
     reserved_images: int = 0

@@ -142,10 +142,12 @@ class Submitter:
         request.may_be_accepted = True
         try:
             inputs = {"redux_image": source.url, **request.variation.parameters.as_sent()}
-            return (await self._client.submit(inputs)).request_id
+            request_id = (await self._client.submit(inputs)).request_id
         except errors.VariationsError as error:
             request.may_be_accepted = isinstance(error, errors.SubmitUnknown)
             raise
+        request.accepted = self._clock.monotonic()
+        return request_id
 
 
 def intent_of(variation: Variation, redux_image: str | None) -> Intended:

@@ -48,7 +48,7 @@ def only(outcomes: list[Outcome]) -> Outcome:
 
 def test_every_variation_becomes_a_stored_image() -> None:
     """One row each, with everything that is known of it, and the counters agree."""
-    outcomes, stage = run(FakeApi(), variations(20), max_in_flight=4)
+    outcomes, stage = run(FakeApi(), variations(20), max_in_flight=4, poll_interval_seconds=4.0)
     assert statuses(outcomes) == {"kept": 20}
     for outcome in outcomes:
         assert outcome.image is not None
@@ -146,7 +146,8 @@ def test_the_rate_binds_and_polls_go_before_new_submits() -> None:
 def test_a_limit_that_counts_submits_alone_lets_polls_through() -> None:
     """As a setting says."""
     api = FakeApi()
-    outcomes, _ = run(api, variations(6), max_in_flight=6, requests_per_minute=5, count_all_requests=False)
+    pace = {"requests_per_minute": 5, "count_all_requests": False, "poll_interval_seconds": 4.0}
+    outcomes, _ = run(api, variations(6), max_in_flight=6, **pace)
     assert statuses(outcomes) == {"kept": 6}
     submits = sorted(api.times("submit"))
     assert [later - earlier for earlier, later in pairwise(submits)] == pytest.approx([12.0] * 5)
@@ -251,7 +252,7 @@ def test_each_step_is_written_down_before_the_next() -> None:
             told.append((*kinds, len(api.times("submit")), len(api.times("status")), len(storage.objects)))
             return await super().append(*records)
 
-    outcomes, _ = run(api, variations(1), storage=storage, log=Watching())
+    outcomes, _ = run(api, variations(1), storage=storage, log=Watching(), poll_interval_seconds=4.0)
     assert only(outcomes).status == "kept"
     assert told == [("intended", 0, 0, 0), ("accepted", 1, 0, 0), ("settled", 1, 4, 1)]
 
@@ -342,7 +343,7 @@ def test_a_request_that_the_history_has_in_flight_is_polled_on() -> None:
         on_status=lambda _, number: refused(404) if number <= 2 else None,
         on_history=lambda request_id, _: history_row(request_id, "PENDING"),
     )
-    outcomes, _ = run(api, variations(1))
+    outcomes, _ = run(api, variations(1), poll_interval_seconds=4.0)
     assert only(outcomes).status == "kept"
     assert only(outcomes).polls == 4
 

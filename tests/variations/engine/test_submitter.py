@@ -22,6 +22,7 @@ from variations.engine.budget import Budget
 from variations.engine.calls import Calls
 from variations.engine.limits import Limits
 from variations.engine.lost_submits import LostSubmits
+from variations.engine.progress import Progress
 from variations.engine.rate import NoMoreNew, RateLimit
 from variations.engine.request import Request
 from variations.engine.sources import SourceUrls
@@ -104,7 +105,7 @@ class Bench:
             calls = Calls(
                 RateLimit(0, clock=self.clock),
                 count_all=True,
-                requests={},
+                progress=Progress(),
                 clock=self.clock,
                 random=lambda: 0.5,
                 stop=lambda _: None,

@@ -1,0 +1,148 @@
+"""What the limits are used for, on simulated time: nothing of them is wasted. Bounds, where chance plays, have room."""
+
+import heapq
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+
+from .simulation import ApiRequest, FakeApi, Stage, run, variations
+
+MEAN_SECONDS = 15.84
+
+
+def lognormal(spread: float, *, mean: float = MEAN_SECONDS, seed: int = 1) -> Callable[[int], float]:
+    """Return latencies by the number of the submit."""
+    rng, variance = random.Random(seed), math.log1p(spread**2)  # noqa: S311 - it is a simulation
+    return lambda _: mean * rng.lognormvariate(-variance / 2, math.sqrt(variance))
+
+
+def bimodal(*, seed: int = 1) -> Callable[[int], float]:
+    """Return latencies of which a fifth takes much longer."""
+    rng = random.Random(seed)  # noqa: S311 - it is a simulation
+    return lambda _: rng.gauss(mean := MEAN_SECONDS * (0.75 if rng.random() < 0.8 else 2.0), 0.05 * mean)
+
+
+def made(
+    count: int, latency: Callable[[int], float], *, limit: tuple[int, float] | None = None, **limits: float
+) -> tuple[FakeApi, Stage]:
+    """Make so many images, all of which are kept."""
+    api = FakeApi(latency=latency, limit=limit, network_seconds=0.02)
+    outcomes, stage = run(api, variations(count), **limits)
+    assert [outcome.status for outcome in outcomes] == ["kept"] * count
+    return api, stage
+
+
+def requests_an_image(api: FakeApi) -> float:
+    """Return how many calls an image took."""
+    return len(api.times()) / len(api.requests)
+
+
+def waiting(requests: list[ApiRequest]) -> float:
+    """Return for how long, on average, a request was done and not noticed, as a share of the latency."""
+    late = sum((request.told_at or 0.0) - request.done_at for request in requests)
+    return late / sum(request.done_at - request.accepted_at for request in requests)
+
+
+def seconds_in_all(api: FakeApi) -> float:
+    """Return the time from the first submit to the last completion that was noticed."""
+    requests = api.requests.values()
+    return max(request.told_at or 0.0 for request in requests) - min(request.accepted_at for request in requests)
+
+
+def used(api: FakeApi, *, after_seconds: float) -> float:
+    """Return the calls a minute, from some time after the start until the last submit."""
+    begin, end = api.times()[0] + after_seconds, max(api.times("submit"))
+    return sum(1 for at in api.times() if begin <= at < end) / (end - begin) * 60
+
+
+@pytest.mark.parametrize(
+    ("latency", "most_requests"),
+    [(lognormal(0.05), 4.8), (lognormal(0.2), 6.1), (lognormal(0.45), 7.8), (bimodal(), 6.1)],
+    ids=["5 %", "20 %", "45 %", "bimodal"],
+)
+def test_a_few_polls_find_a_request_soon_after_it_is_done(
+    latency: Callable[[int], float], most_requests: float
+) -> None:
+    """Whatever the latencies' shape, and what is spent on learning it counted; a poll a second takes 18 requests."""
+    api, _ = made(400, latency, requests_per_minute=3000.0, max_in_flight=64)
+    assert requests_an_image(api) <= most_requests
+    assert waiting(list(api.requests.values())) <= 0.09
+
+
+def test_slots_are_hardly_ever_empty_or_held_for_what_is_done() -> None:
+    """Where nothing else binds, the run takes little longer than the work that its slots have to do."""
+    api, _ = made(640, lognormal(0.2), max_in_flight=64)
+    free_at = [0.0] * 64
+    for request in api.requests.values():
+        heapq.heapreplace(free_at, free_at[0] + request.done_at - request.accepted_at)
+    assert max(free_at) / seconds_in_all(api) >= 0.9
+    assert requests_an_image(api) <= 8
+
+
+def test_a_limit_that_is_told_is_used_up() -> None:
+    """Not much more than a submit, a poll and a result for each image; nothing is refused."""
+    api, stage = made(300, lognormal(0.2), limit=(60, 60.0), requests_per_minute=60.0)
+    assert requests_an_image(api) <= 3.5
+    assert used(api, after_seconds=60) >= 0.97 * 60
+    assert stage.engine.progress.refused == 0
+
+
+def test_polls_and_results_leave_before_new_submits() -> None:
+    """Where the limit binds, what is done is fetched within seconds, while others wait for minutes to be submitted."""
+    api, _ = made(200, lognormal(0.05), limit=(60, 60.0), requests_per_minute=60.0)
+    results = {request_id: at for at, kind, request_id in api.calls if kind == "result"}
+    waits = [results[request.request_id] - (request.told_at or 0.0) for request in api.requests.values()]
+    assert sum(waits) / len(waits) < 8
+    assert max(api.times("submit")) - min(api.times("submit")) > 300
+
+
+@pytest.mark.parametrize(
+    ("limit", "limits"),
+    [
+        (60, {"first_requests_per_minute": 60.0}),
+        (600, {"first_requests_per_minute": 60.0}),
+        (60, {"requests_per_minute": 600.0}),
+        (250, {"requests_per_minute": 300.0}),
+    ],
+    ids=["60, not told", "600, not told", "60, told 600", "250, told 300"],
+)
+def test_a_limit_that_is_not_told_is_found(limit: int, limits: dict[str, float]) -> None:
+    """Few calls are refused, and once it is found nearly all of it is used."""
+    api, stage = made(1200 if limit > 100 else 300, lognormal(0.2), limit=(limit, 60.0), **limits)
+    progress = stage.engine.progress
+    assert 0 < progress.refused < 0.01 * len(api.times())
+    assert progress.limit_found == pytest.approx(limit, rel=0.1)
+    assert used(api, after_seconds=180) >= 0.88 * limit
+
+
+def test_refusals_of_one_burst_lower_the_pace_once() -> None:
+    """Those that were under way when the first was refused say nothing new."""
+    api, stage = made(60, lognormal(0.05), limit=(60, 60.0), max_in_flight=64)
+    progress = stage.engine.progress
+    assert progress.refused > 2
+    assert progress.limit_found == pytest.approx(60, rel=0.1)
+    del api
+
+
+@pytest.mark.parametrize(
+    "changed", [lognormal(0.2, mean=2.5 * MEAN_SECONDS, seed=7), bimodal(seed=7)], ids=["slower", "bimodal"]
+)
+def test_a_service_that_changes_is_known_again_after_some_dozens(changed: Callable[[int], float]) -> None:
+    """Requests and waiting come down to what they would be had it always been so."""
+    before = lognormal(0.2)
+    api, _ = made(
+        700,
+        lambda number: before(number) if number <= 300 else changed(number),
+        requests_per_minute=3000.0,
+        max_in_flight=32,
+    )
+    order = sorted(api.requests.values(), key=lambda request: request.told_at or 0.0)
+    polls = {request.request_id: 0 for request in order}
+    for _, kind, request_id in api.calls:
+        if kind == "status":
+            polls[request_id] += 1
+    settled = order[300 + 32 + 48 :]
+    assert sum(polls[request.request_id] for request in settled) / len(settled) <= 5.2
+    assert waiting(settled) <= 0.1
