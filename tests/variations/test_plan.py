@@ -377,14 +377,14 @@ def test_the_price_is_that_of_the_images() -> None:
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
-        # 1,000 requests of a submit, a poll or two and a result each, 60 a minute.
-        (Limits(requests_per_minute=60), 3300),
-        (Limits(first_requests_per_minute=60), 3300),
+        # 1,000 requests of a submit and a poll or two each, 60 a minute.
+        (Limits(requests_per_minute=60), 2350),
+        (Limits(first_requests_per_minute=60), 2350),
         (Limits(requests_per_minute=60, count_all_requests=False), 1000),
         (Limits(max_in_flight=16), 1000 * LATENCY_SECONDS / 16),
         (Limits(requests_per_minute=600, max_in_flight=1), 1000 * LATENCY_SECONDS),
         # And of four polls.
-        (Limits(requests_per_minute=60, poll_interval_seconds=4), 6000),
+        (Limits(requests_per_minute=60, poll_interval_seconds=4), 5000),
     ],
     ids=["all calls count", "not told", "submits count", "no limit", "one slot", "set polls"],
 )

@@ -90,7 +90,7 @@ class Calls:
         return errors.ServiceDown(f"the API does not take requests ({error.message}); run the same command again later")
 
     async def get(self, kind: str, get: Callable[[], Awaitable[T]], *, seconds: float) -> T:
-        """Ask, and ask again for so many seconds: a GET is always safe to repeat."""
+        """Ask, and ask again for so many seconds, 0 for once: a GET is always safe to repeat."""
         give_up_at = self._clock.monotonic() + seconds
         attempt = 1
         while True:
@@ -99,11 +99,11 @@ class Calls:
                 return await get()
             except errors.Repeatable as error:
                 delay = get_delay_seconds(error, attempt, random=self._random())
+                if delay is not None and isinstance(error, errors.RateLimited):
+                    self._refused(sent_at, delay)
                 if delay is None or self._clock.monotonic() + delay > give_up_at:
                     raise
-                if isinstance(error, errors.RateLimited):
-                    self._refused(sent_at, delay)
-                else:
+                if not isinstance(error, errors.RateLimited):
                     attempt += 1
                     await self._clock.sleep(delay)
 

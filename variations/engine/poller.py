@@ -1,5 +1,6 @@
 """What becomes of a request that was accepted: polled until it is done, and looked up where the API forgot it."""
 
+import logging
 from typing import Final
 
 from variations import errors
@@ -9,6 +10,8 @@ from variations.engine.calls import Calls
 from variations.engine.polling import PollingSchedule
 from variations.engine.request import Request
 from variations.models import Completed, Failed, Metrics, OutputFile, Processing, Status
+
+logger = logging.getLogger(__name__)
 
 RESULT_SECONDS: Final = 120.0
 # Even a request that is past its deadline is asked for so long.
@@ -31,6 +34,7 @@ class Poller:
         self._calls = calls
         self._schedule = schedule
         self._clock = clock
+        self._poll_serves = True
 
     async def wait(self, request: Request) -> Completed:
         """Poll until the request is done.
@@ -49,9 +53,7 @@ class Poller:
                 await self._wait_until_due(request, asked=age)
             request.polls += 1
             try:
-                status = await self._calls.get(
-                    "status", lambda: self._client.status(request_id), seconds=max(deadline - age, CHECK_SECONDS)
-                )
+                status = await self._ask(request_id, seconds=max(deadline - age, CHECK_SECONDS))
             except errors.RequestGone as gone:
                 status = await self._from_history(request, gone)
             match status:
@@ -62,6 +64,25 @@ class Poller:
                     raise errors.InferenceFailed(status.error, request_id=request_id)
             asked = age
         raise errors.InferenceTimeout(request_id, age)
+
+    async def _ask(self, request_id: str, *, seconds: float) -> Status:
+        """Ask how far a request is, where the answer brings the outputs along: a call saved for each image.
+
+        That is the older endpoint for polls. Where it does not serve, the one for the status does.
+        """
+        trouble: errors.VariationsError | None = None
+        if self._poll_serves:
+            try:
+                return await self._calls.get("poll", lambda: self._client.poll(request_id), seconds=0.0)
+            except (errors.Unauthorized, errors.Forbidden):
+                raise
+            except errors.VariationsError as error:
+                trouble = error
+        status = await self._calls.get("status", lambda: self._client.status(request_id), seconds=seconds)
+        if trouble is not None and not isinstance(trouble, errors.Repeatable):
+            logger.info("polling by the status endpoint: the other one said of a request that is there: %s", trouble)
+            self._poll_serves = False
+        return status
 
     def _age(self, request: Request) -> float:
         return self._clock.monotonic() - (request.accepted or request.submitted)

@@ -3,7 +3,7 @@
 What a poll is worth in seconds of waiting depends on what is scarce. With R requests a minute and S slots, requests of
 p polls that take l seconds and are noticed w seconds late come to
 
-    min(R / (2 + p),  60 * S / (l + w))
+    min(R / (1 + p),  60 * S / (l + w))
 
 images a minute: fewer polls help the one, less waiting the other.
 """
@@ -22,8 +22,8 @@ FAIR: Final = 1 / 65
 DEARER: Final = (1 / 40, 1 / 20, 1 / 10, 1 / 5, 2 / 5, 4 / 5)
 # Among prices that bring nearly as much, the one that waits least.
 NEARLY: Final = 0.99
-# Its submit and its result, besides the polls.
-OTHER_REQUESTS: Final = 2
+# Its submit, besides the polls: the last of them brings its outputs.
+OTHER_REQUESTS: Final = 1
 # So many completions make a new plan worth the work of making it.
 RENEWED_AFTER: Final = 16
 GUESSING: Final = 32

@@ -276,7 +276,7 @@ class ProcessTransport(httpx.AsyncBaseTransport):
         elif parts[-1] == "status":
             call, key, effect = "status", parts[-2], partial(api.told, parts[-2], with_output=False)
         elif "requests" in parts:
-            call, effect = "result", partial(api.told, key, with_output=True)
+            call, effect = "poll" if "v1" in parts else "result", partial(api.told, key, with_output=True)
         elif parts[-1] == "request-history":
             call, key, effect = "history", query, partial(api.history, dict(parse_qsl(query)))
         elif "request-history" in parts:

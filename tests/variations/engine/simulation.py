@@ -194,8 +194,9 @@ Answer = httpx.Response | Exception | None
 class FakeApi(httpx.AsyncBaseTransport):
     """The API at the HTTP boundary. Each `on_…` may answer in its place; None lets the API answer as it does.
 
-    `on_submit` is given the submit's number from 1 and its inputs; an exception with `accepted = True` is raised
-    after the request was accepted. `landed` tells which requests the pages of the history show: none, unless it is set.
+    `on_submit` is given the submit's number from 1 and its inputs; an exception with `accepted = True` is raised after
+    the request was accepted. A poll counts as a status, and `on_poll` answers polls alone. `landed` tells which
+    requests the pages of the history show: none, unless it is set.
     """
 
     latency: Callable[[int], float] = lambda _: 16.0
@@ -205,6 +206,8 @@ class FakeApi(httpx.AsyncBaseTransport):
     on_submit: Callable[[int, dict[str, Any]], Answer] = lambda *_: None
     on_status: Callable[[str, int], Answer] = lambda *_: None
     on_result: Callable[[str, int], Answer] = lambda *_: None
+    on_poll: Callable[[], Answer] = lambda: None
+    polls_bring_outputs: bool = True
     on_history: Callable[[str, int], Answer] = lambda *_: None
     on_history_page: Callable[[int], Answer] = lambda _: None
     landed: Callable[["FakeApi"], Iterable["ApiRequest"]] = lambda _: ()
@@ -261,7 +264,9 @@ class FakeApi(httpx.AsyncBaseTransport):
             case "submit":
                 return self._submit(number, json.loads(request.content))
             case "status":
-                return self.on_status(target, number) or self._told(target, with_output=False)
+                is_poll = request.url.path.startswith("/v1")
+                answer = self.on_status(target, number) or (self.on_poll() if is_poll else None)
+                return answer or self._told(target, with_output=is_poll and self.polls_bring_outputs)
             case "result":
                 return self.on_result(target, number) or self._told(target, with_output=True)
             case "history":
@@ -344,6 +349,8 @@ def _kind(method: str, path: str) -> tuple[str, str]:
         return ("upload" if parts == ["upload-asset"] else "submit"), ""
     if parts[-1] == "status":
         return "status", parts[-2]
+    if parts[:2] == ["v1", "requests"]:
+        return "status", parts[2]
     if parts[:2] == ["v2", "requests"]:
         return "result", parts[2]
     if parts[0] == "request-history":

@@ -59,13 +59,13 @@ def used(api: FakeApi, *, after_seconds: float) -> float:
 
 @pytest.mark.parametrize(
     ("latency", "most_requests"),
-    [(lognormal(0.05), 4.8), (lognormal(0.2), 6.1), (lognormal(0.45), 7.8), (bimodal(), 6.1)],
+    [(lognormal(0.05), 3.8), (lognormal(0.2), 5.1), (lognormal(0.45), 6.8), (bimodal(), 5.1)],
     ids=["5 %", "20 %", "45 %", "bimodal"],
 )
 def test_a_few_polls_find_a_request_soon_after_it_is_done(
     latency: Callable[[int], float], most_requests: float
 ) -> None:
-    """Whatever the latencies' shape, and what is spent on learning it counted; a poll a second takes 18 requests."""
+    """Whatever the latencies' shape, and what is spent on learning it counted; a poll a second takes 17."""
     api, _ = made(400, latency, requests_per_minute=3000.0, max_in_flight=64)
     assert requests_an_image(api) <= most_requests
     assert waiting(list(api.requests.values())) <= 0.09
@@ -78,24 +78,15 @@ def test_slots_are_hardly_ever_empty_or_held_for_what_is_done() -> None:
     for request in api.requests.values():
         heapq.heapreplace(free_at, free_at[0] + request.done_at - request.accepted_at)
     assert max(free_at) / seconds_in_all(api) >= 0.9
-    assert requests_an_image(api) <= 8
+    assert requests_an_image(api) <= 7
 
 
 def test_a_limit_that_is_told_is_used_up() -> None:
-    """Not much more than a submit, a poll and a result for each image; nothing is refused."""
+    """Not much more than a submit and a poll for each image; nothing is refused."""
     api, stage = made(300, lognormal(0.2), limit=(60, 60.0), requests_per_minute=60.0)
-    assert requests_an_image(api) <= 3.5
+    assert requests_an_image(api) <= 2.6
     assert used(api, after_seconds=60) >= 0.97 * 60
     assert stage.engine.progress.refused == 0
-
-
-def test_polls_and_results_leave_before_new_submits() -> None:
-    """Where the limit binds, what is done is fetched within seconds, while others wait for minutes to be submitted."""
-    api, _ = made(200, lognormal(0.05), limit=(60, 60.0), requests_per_minute=60.0)
-    results = {request_id: at for at, kind, request_id in api.calls if kind == "result"}
-    waits = [results[request.request_id] - (request.told_at or 0.0) for request in api.requests.values()]
-    assert sum(waits) / len(waits) < 8
-    assert max(api.times("submit")) - min(api.times("submit")) > 300
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_every_variation_becomes_a_stored_image() -> None:
     progress = stage.engine.progress
     assert (progress.kept, progress.failed, progress.unknown, progress.in_flight) == (20, 0, 0, 0)
     assert progress.cost_usd == pytest.approx(20 * PRICE_USD)
-    assert progress.requests == {"submit": 20, "status": 80, "result": 20}
+    assert progress.requests == {"submit": 20, "poll": 80}
     assert stage.engine.stopped_by is None
 
 
@@ -126,7 +126,7 @@ def test_a_shard_that_is_cancelled_gives_all_its_slots_back() -> None:
 def test_the_rate_binds_and_polls_go_before_new_submits() -> None:
     """A request that is due to be polled never waits for one that is not yet paid for."""
     api = FakeApi()
-    outcomes, stage = run(api, variations(30), max_in_flight=16, requests_per_minute=60)
+    outcomes, stage = run(api, variations(30), max_in_flight=16, requests_per_minute=60, poll_interval_seconds=4.0)
     assert statuses(outcomes) == {"kept": 30}
     times = sorted(api.times())
     for index, at in enumerate(times):
@@ -317,9 +317,44 @@ def test_a_forgotten_request_is_found_in_the_history() -> None:
     assert (only(outcomes).status, only(outcomes).cost_usd) == ("kept", 7.0)
 
 
+def test_a_poll_brings_the_outputs_and_where_it_does_not_the_result_is_asked_for() -> None:
+    """The older endpoint answers with the whole record, as it is told; nothing depends on it."""
+    for brings, expected in ((True, {"submit", "poll"}), (False, {"submit", "poll", "result"})):
+        outcomes, stage = run(FakeApi(polls_bring_outputs=brings), variations(3))
+        assert statuses(outcomes) == {"kept": 3}
+        assert set(stage.engine.progress.requests) == expected
+        assert stage.engine.progress.requests.get("result", 3) == 3
+
+
+@pytest.mark.parametrize("code", [404, 405, 410])
+def test_where_polls_are_not_served_the_status_is(code: int) -> None:
+    """It is found out once, by a request that the status endpoint knows."""
+    api = FakeApi(on_poll=lambda: refused(code))
+    outcomes, stage = run(api, variations(5), max_in_flight=1)
+    assert statuses(outcomes) == {"kept": 5}
+    requests = stage.engine.progress.requests
+    assert (requests["poll"], requests["result"]) == (1, 5)
+    assert stage.engine.stopped_by is None
+
+
+def test_a_poll_that_breaks_is_asked_again_by_the_status() -> None:
+    """And the next one is a poll again."""
+    broken = iter([refused(502), lost(), refused(500)])
+    api = FakeApi(on_poll=lambda: next(broken, None))
+    outcomes, stage = run(api, variations(5), max_in_flight=1)
+    assert statuses(outcomes) == {"kept": 5}
+    requests = stage.engine.progress.requests
+    assert requests["status"] == 3
+    assert "result" not in requests or requests["result"] <= 3
+
+
 def test_a_request_forgotten_between_status_and_result_is_found_in_the_history_too() -> None:
     """The result is gone an hour after the submission."""
-    api = FakeApi(on_result=lambda *_: refused(404), on_history=lambda request_id, _: history_row(request_id))
+    api = FakeApi(
+        polls_bring_outputs=False,
+        on_result=lambda *_: refused(404),
+        on_history=lambda request_id, _: history_row(request_id),
+    )
     outcomes, _ = run(api, variations(1))
     assert only(outcomes).status == "kept"
 
@@ -524,7 +559,9 @@ def test_the_apis_price_counts_and_where_it_is_silent_the_set_one() -> None:
         images = [{"url": f"http://127.0.0.1:9/outputs/{request_id}-{k}.jpg"} for k in range(2)]
         return httpx.Response(200, json={"status": "COMPLETED", "images": images})
 
-    outcomes, _ = run(FakeApi(on_result=on_result), variations(1, num_outputs=2), price_usd=0.5)
+    outcomes, _ = run(
+        FakeApi(polls_bring_outputs=False, on_result=on_result), variations(1, num_outputs=2), price_usd=0.5
+    )
     assert [outcome.cost_usd for outcome in outcomes] == [0.5, 0.5]
 
 
