@@ -6,10 +6,7 @@ from prefect import flow
 from pydantic import Field
 
 from config import load_settings, options
-from tasks import check_key, publish, recover_earlier
-from variations.engine.progress import watched
-from variations.engine.stopping import stop_on_signals
-from variations.run import open_run
+from tasks import begun, publish
 
 
 @flow(name="recover", retries=0, persist_result=False)
@@ -32,15 +29,8 @@ async def recover(
         RunStopped: it ended before it was done.
     """
     settings = load_settings({}, profile=profile or None)
-    async with open_run(
-        settings.recovery(destination),
-        endpoint=settings.endpoint(),
-        limits=settings.limits(),
-        progress=watched(),
-        lease_seconds=settings.lease_seconds,
-    ) as run:
-        with stop_on_signals(run.engine):
-            await check_key(run)
-            await recover_earlier(run, wait=wait)
-            receipt = await publish(run)
+    job, limits = settings.recovery(destination), settings.limits()
+    lease_seconds = settings.lease_seconds
+    async with begun(job, endpoint=settings.endpoint(), limits=limits, lease_seconds=lease_seconds, wait=wait) as run:
+        receipt = await publish(run)
     return receipt.as_dict()

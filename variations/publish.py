@@ -24,6 +24,7 @@ from variations.storage import Storage
 
 ATTEMPTS: Final = 10
 _PARQUET: Final = "application/vnd.apache.parquet"
+_MERGED: Final = "merged.parquet"
 
 
 async def part_keys(storage: Storage, run_id: str) -> list[str]:
@@ -220,8 +221,13 @@ def _source_names(data: dict[str, list[Any]]) -> Iterator[str | None]:
     return (source_id or uri for source_id, uri in zip(data["source_id"], data["source_uri"], strict=True))
 
 
-async def publish(storage: Storage, runs: Iterable[str]) -> int:
+async def publish(storage: Storage, runs: Iterable[str], *, known: Known | None = None) -> int:
     """Merge the rows of runs into the metadata, and return how many rows it has then.
+
+    Args:
+        storage: the dataset.
+        runs: those that have something new to say.
+        known: is told what the dataset has then, as `read_known` would read it.
 
     Raises:
         PreconditionFailed: others replaced it every time, `ATTEMPTS` times.
@@ -235,6 +241,9 @@ async def publish(storage: Storage, runs: Iterable[str]) -> int:
             except PreconditionFailed:
                 continue
             if rows is not None:
+                if known is not None:
+                    merged = _File(storage.uri_of(METADATA_KEY), Path(folder, _MERGED))
+                    await asyncio.to_thread(_add_known, merged, known)
                 return rows
     raise PreconditionFailed(f"{storage.uri_of(METADATA_KEY)} was replaced by others {ATTEMPTS} times; run it again")
 
@@ -253,7 +262,7 @@ async def _publish_once(storage: Storage, folder: Path, runs: list[str]) -> int 
     for number, key in enumerate(await _parts_of(storage, runs if before is not None else None)):
         parts.append(_File(storage.uri_of(key), folder / f"part-{number}.parquet", number))
         await storage.get_to_file(key, parts[-1].path)
-    merged = folder / "merged.parquet"
+    merged = folder / _MERGED
     rows = await asyncio.to_thread(_merge, metadata, parts, merged)
     if before is not None:
         await storage.replace(METADATA_KEY, merged, etag=before.etag, content_type=_PARQUET)

@@ -16,6 +16,7 @@ from variations.api.client import Client, Endpoint
 from variations.api.http import default_http_client
 from variations.clock import Clock, SystemClock
 from variations.dataset import METADATA_KEY, new_run_id, parquet_bytes
+from variations.engine.budget import NO_MONEY_USD
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
@@ -40,8 +41,6 @@ from variations.tally import Recovery, Tally, UnknownItem
 _SPARE_CONNECTIONS: Final = 16
 # After so long the balance is asked for again.
 BALANCE_SECONDS: Final = 60.0
-# No money: it only keeps sums of floats from refusing what is just enough.
-CENT_PARTS: Final = 1e-6
 
 logger = logging.getLogger(__name__)
 
@@ -153,8 +152,8 @@ class Run:
         self._recovery.closed_run = unfinished
         touched |= settler.touched
         if touched:
-            self._rows = await publish(self._storage, touched)
-            known = await read_known(self._storage)
+            known = Known()
+            self._rows = await publish(self._storage, touched, known=known)
         self._known = known
         self._held = [
             UnknownItem(key.hex(), before.run_id, request_id=before.request_id) for key, before in known.held.items()
@@ -226,11 +225,11 @@ class Run:
     def _check_money(self, plan: Plan) -> None:
         limit, balance = self._limits.max_cost_usd, self._balance_usd
         cost = f"{plan.images:,} images at {self._limits.price_usd:g} USD are {plan.cost_usd:,.2f} USD"
-        if limit and plan.cost_usd > limit + CENT_PARTS:
+        if limit and plan.cost_usd > limit + NO_MONEY_USD:
             raise BudgetReached(
                 f"{cost}, more than max_cost_usd {limit:g}; nothing was submitted: allow more, or ask for fewer"
             )
-        if balance is not None and plan.cost_usd > balance + CENT_PARTS:
+        if balance is not None and plan.cost_usd > balance + NO_MONEY_USD:
             raise InsufficientCredits(
                 f"{cost}, and the balance is {balance:,.2f} USD; nothing was submitted: top it up, or ask for fewer"
             )
@@ -320,6 +319,8 @@ class Run:
             started_at=started(self._started),
             seconds=self._clock.monotonic() - self._started_at,
             requests=self.engine.progress.requests,
+            refused=self.engine.progress.refused,
+            limit_found=self.engine.progress.limit_found,
             held=self._held,
             recovery=self._recovery,
             stopped_by=reason.code if reason else None,
@@ -360,7 +361,7 @@ async def open_run(
     """
     clock = clock or SystemClock()
     storage = open_storage(job.destination, missing_ok=True)
-    async with default_http_client(max_connections=limits.max_in_flight + _SPARE_CONNECTIONS) as http:
+    async with default_http_client(max_connections=limits.most_in_flight + _SPARE_CONNECTIONS) as http:
         try:
             async with running(
                 job,

@@ -16,7 +16,7 @@ from variations.dataset import METADATA_KEY
 from variations.errors import BadInput, ObjectNotFound, StorageError
 from variations.layout import RUNS_PREFIX, receipt_key
 from variations.ledger.journal import Journal
-from variations.ledger.lock import LEASE_SECONDS, Seen, look
+from variations.ledger.lock import Seen, look
 from variations.receipt import duration
 from variations.recovery import LOOK_SECONDS, at_once, shards_begun
 from variations.storage import Storage
@@ -106,7 +106,7 @@ class DatasetStatus:
         if run.writer.is_certainly_dead():
             return f"nobody; the run {run.run_id} died ({run.writer}), and the next one takes it in hand"
         told = f"{run.writer}, at the run {run.run_id}; its last sign of life was {self._silence()} ago"
-        if self.seen.age_seconds > LEASE_SECONDS:
+        if not self.seen.is_at_work:
             return f"{told}: it is most likely gone, and the next run takes it in hand"
         return told
 

@@ -13,7 +13,9 @@ INTERRUPTED: Final = 130
 
 
 def exit_code(receipt: Receipt) -> int:
-    """Return 0 if all images were kept, 3 if some failed or were rejected, 4 if the run was stopped before its end."""
+    """Return 0 if all images were kept, 3 if some failed, were rejected or are unknown, 4 if the run was stopped before
+    its end.
+    """
     if receipt.stopped_by:
         return STOPPED
     return ALL_KEPT if receipt.all_kept else SOME_FAILED

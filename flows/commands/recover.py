@@ -6,9 +6,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from config import Settings, load_settings
+from flows.commands.busy import refuse_if_busy
 from flows.commands.exits import exit_code
 from flows.commands.terminal import print_json, print_lines, status
+from variations.api.client import Endpoint
 from variations.engine.stopping import stop_on_signals
+from variations.job import Job
 from variations.receipt import Receipt, RunStopped
 from variations.run import open_run
 
@@ -22,7 +25,8 @@ def recover(
 ) -> int:
     """Close a run that died, and fetch what was paid for and is not in the dataset yet; nothing is submitted.
 
-    Exit codes: 0 nothing is open any more, 3 some is still unknown, 4 stopped or busy, 2 bad input.
+    Exit codes: 0 nothing is open any more; 3 some is still unknown; 4 stopped, before the end or before the start (key,
+    bucket, network, a run at work); 2 bad input; 130 interrupted by a second Ctrl-C; 1 anything else.
 
     Args:
         destination: the dataset: s3://bucket/prefix or a folder.
@@ -31,21 +35,22 @@ def recover(
         json: print the receipt for machines, as the last line of standard output.
     """
     settings = load_settings({}, profile=profile)
+    wait = wait or settings.wait
+    # What is wrong with these is said first.
+    job, endpoint = settings.recovery(destination), settings.endpoint()
+    if not wait:
+        refuse_if_busy(destination)
     with status("Looking after what is open"):
-        receipt = asyncio.run(_recover(settings, destination, wait=wait or settings.wait))
+        receipt = asyncio.run(_recover(settings, job, endpoint, wait=wait))
     print_lines("Receipt", receipt.lines(), to_stderr=json)
     if json:
         print_json(receipt.as_dict())
     return exit_code(receipt)
 
 
-async def _recover(settings: Settings, destination: str, *, wait: bool) -> Receipt:
-    async with open_run(
-        settings.recovery(destination),
-        endpoint=settings.endpoint(),
-        limits=settings.limits(),
-        lease_seconds=settings.lease_seconds,
-    ) as run:
+async def _recover(settings: Settings, job: Job, endpoint: Endpoint, *, wait: bool) -> Receipt:
+    limits, lease_seconds = settings.limits(), settings.lease_seconds
+    async with open_run(job, endpoint=endpoint, limits=limits, lease_seconds=lease_seconds) as run:
         with stop_on_signals(run.engine):
             try:
                 await run.check()

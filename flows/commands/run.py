@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from config import load_settings
+from flows.commands.busy import refuse_if_busy
 from flows.commands.exits import exit_code
 from flows.commands.options import NO_OPTIONS, RUN_OPTIONS, RunOptions, given
-from flows.commands.temporary_server import prefect_server
+from flows.commands.temporary_server import has_server, prefect_server
 from flows.commands.terminal import is_terminal, print_json, print_lines, progress_bar
 from variations.engine.progress import watch
 from variations.errors import VariationsError
@@ -26,8 +27,11 @@ def run(
 ) -> int:
     """Make the variations that the destination does not have yet.
 
-    Ctrl-C stops submitting, finishes what is in flight and publishes it; a second one exits at once. Exit codes: 0 all
-    kept, 2 bad input, 3 some failed or rejected, 4 stopped before the end, 1 anything else.
+    Ctrl-C stops submitting, finishes what is in flight and publishes it; a second one exits at once.
+
+    Exit codes: 0 all kept; 3 some failed, were rejected or are unknown, in this run or before; 4 stopped, before the
+    end or before the start (key, bucket, network, another run at work); 2 bad input; 130 interrupted by a second
+    Ctrl-C; 1 anything else.
 
     Args:
         source: manifest or prefix of images: s3://…, file://… or a path.
@@ -40,6 +44,8 @@ def run(
     # What can be refused is refused before Prefect is told of it.
     settings.endpoint()
     settings.job(source, destination)
+    if not settings.wait and not has_server():
+        refuse_if_busy(destination)
     with prefect_server():
         receipt = _augment(
             source,

@@ -5,13 +5,15 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from config import load_settings
 from config.prefect_defaults import set_prefect_defaults
 
 set_prefect_defaults()
@@ -19,6 +21,7 @@ set_prefect_defaults()
 from prefect.settings import PREFECT_API_URL  # noqa: E402 - it reads its settings once
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
+from variations.run import Run, open_run  # noqa: E402
 from variations.sandbox import Sandbox, running_sandbox  # noqa: E402
 from variations.sandbox.stage import running_s3  # noqa: E402
 
@@ -105,6 +108,13 @@ class Ended:
     err: str
 
 
+def one_line(ended: Ended) -> str:
+    """Return the error, which is one line, the last of standard error."""
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    return ended.err.rstrip().splitlines()[-1]
+
+
 Variations = Callable[..., Ended]
 
 
@@ -119,3 +129,13 @@ def variations(environment: dict[str, str], tmp_path: Path) -> Variations:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@asynccontextmanager
+async def at_work(dataset: str) -> AsyncIterator[Run]:
+    """Let this process work on the dataset."""
+    settings = load_settings()
+    parts = {"endpoint": settings.endpoint(), "limits": settings.limits()}
+    async with open_run(settings.job(f"{dataset}-sources", dataset), **parts) as run:
+        await run.recover()
+        yield run

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.flows.conftest import Ended, Variations
+from tests.flows.conftest import Variations, one_line
 from variations import read_dataset
 from variations.sandbox import Sandbox, sample_photos
 
@@ -37,13 +37,6 @@ def photos(tmp_path: Path) -> Path:
         if photo.name in {"rocket.jpg", "coffee.jpg", "cat.webp"}:
             shutil.copy(photo, folder)
     return folder
-
-
-def one_line(ended: Ended) -> str:
-    """Return the error, which is one line, the last of standard error."""
-    assert ended.out == ""
-    assert "Traceback" not in ended.err
-    return ended.err.rstrip().splitlines()[-1]
 
 
 def test_a_run_ends_with_a_receipt(variations: Variations, photos: Path, sandbox: Sandbox) -> None:

@@ -7,21 +7,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from prefect.utilities.callables import parameter_schema
 
-from config import load_settings
 from flows.augment import augment
 from flows.recover import recover
 from tests.chaos.worker import Order
-from tests.flows.conftest import ROOT, Ended, Variations
+from tests.flows.conftest import ROOT, Variations, at_work, one_line
 from variations import read_dataset
 from variations.errors import BadInput, BucketNotFound, DatasetBusy
-from variations.run import Run, open_run
 from variations.sandbox import Sandbox, sample_photos
 from variations.status import read_status
 from variations.storage import open_storage
@@ -88,23 +84,6 @@ async def written_down(dataset: str) -> int:
     except (BadInput, BucketNotFound):
         return 0
     return sum(request.request_id is not None for request in status.open_requests)
-
-
-@asynccontextmanager
-async def at_work(dataset: str) -> AsyncIterator[Run]:
-    """Let this process work on the dataset."""
-    settings = load_settings()
-    parts = {"endpoint": settings.endpoint(), "limits": settings.limits()}
-    async with open_run(settings.job(f"{dataset}-sources", dataset), **parts) as run:
-        await run.recover()
-        yield run
-
-
-def one_line(ended: Ended) -> str:
-    """Return the error, which is one line, the last of standard error."""
-    assert ended.out == ""
-    assert "Traceback" not in ended.err
-    return ended.err.rstrip().splitlines()[-1]
 
 
 async def test_the_flow_fetches_what_a_killed_run_paid_for(dead_run: int, dataset: str, sandbox: Sandbox) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.variations.scene import Scene
 from variations.sandbox import Sandbox, running_sandbox
 from variations.sandbox.stage import running_s3
 from variations.storage import Storage, close_clients, open_storage
@@ -78,3 +79,15 @@ def shared_sandbox() -> Iterator[Sandbox]:
 def api(sandbox: Sandbox) -> Sandbox:
     """Give the API with a clean bill."""
     return sandbox
+
+
+@pytest.fixture
+def scene(local_uri: str, api: Sandbox) -> Scene:
+    """Give photos, a manifest and a destination in a folder, and the API."""
+    return Scene(local_uri, api)
+
+
+@pytest.fixture
+def any_scene(place: str, api: Sandbox) -> Scene:
+    """Give the same in a folder, and then in a bucket."""
+    return Scene(place, api)

@@ -16,25 +16,11 @@ from variations.explain import Explanation, explain
 from variations.ledger.journal import Journal
 from variations.ledger.records import Intended
 from variations.publish import publish
-from variations.sandbox import Sandbox
 
 from .examples import outcome, variation, write_part
-from .test_run import Scene, planned, tried_again
-from .test_status import dead_writer, killed_in_flight
+from .scene import Scene, dead_writer, killed_in_flight, planned, tried_again
 
 TAKEN_OVER = "another process took the journal over"
-
-
-@pytest.fixture
-def scene(local_uri: str, api: Sandbox) -> Scene:
-    """A folder."""
-    return Scene(local_uri, api)
-
-
-@pytest.fixture
-def any_scene(place: str, api: Sandbox) -> Scene:
-    """A folder, then a bucket."""
-    return Scene(place, api)
 
 
 async def row_of(scene: Scene, name: str) -> dict[str, Any]:

@@ -1,72 +1,20 @@
-"""`metadata.parquet` is made of the runs' parts, by whoever comes, as often as they like."""
+"""`metadata.parquet` is made of the runs' parts: which row stands, and what is known of the dataset."""
 
-import asyncio
-import io
-import threading
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from variations.dataset import METADATA_KEY, SCHEMA, outcomes_table, parquet_bytes, rejected_table
-from variations.errors import ObjectNotFound, PreconditionFailed, StorageError
-from variations.known import Before
+from variations.dataset import METADATA_KEY
+from variations.known import Before, Known
 from variations.layout import part_key, shard_part
 from variations.models import RejectedSource
-from variations.publish import ATTEMPTS, part_keys, publish, read_known
+from variations.publish import part_keys, publish, read_known
 from variations.storage import Storage, open_storage
 
-from .examples import NO_LABELS, outcome, source, variation, write_part
-
-RUNS = [f"2024010{day}T000000Z-{day}" for day in range(1, 10)]
-
-
-async def rows_of(storage: Storage) -> list[dict[str, Any]]:
-    """Read the dataset, and check what holds of each."""
-    rows = pq.read_table(io.BytesIO(await storage.get(METADATA_KEY))).to_pylist()
-    keys = [(row["variation_id"], row["output_index"]) for row in rows]
-    assert len(set(keys)) == len(keys), "an image has two rows"
-    return rows
-
-
-async def statuses(storage: Storage) -> dict[str, str]:
-    """Return each source's status."""
-    return {row["source_id"]: row["status"] for row in await rows_of(storage)}
-
-
-async def refuse(storage: Storage, run_id: str, *rows: RejectedSource) -> None:
-    """Write the part of a run's refused rows."""
-    table = rejected_table(rows, labels=pa.schema([]), manifest="m.csv", run_id=run_id, model="flux-redux-dev")
-    await storage.put(part_key(run_id, "rejected"), parquet_bytes(table))
-
-
-class Interleaved:
-    """A storage on which something else happens once, just before a call of a method."""
-
-    def __init__(self, storage: Storage, **before: Callable[[], Awaitable[Any]]) -> None:
-        self._storage = storage
-        self._before = before
-        self.calls: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        """Hand out the method, with what happens before it."""
-        method = getattr(self._storage, name)
-        if name not in {"head", "get_to_file", "replace", "put_if_absent"}:
-            return method
-
-        async def called(*arguments: Any, **named: Any) -> Any:
-            self.calls.append(name)
-            happens = self._before.pop(name, None)
-            if happens is not None:
-                await happens()
-            return await method(*arguments, **named)
-
-        return called
+from .examples import outcome, source, variation, write_part
+from .published import RUNS, Interleaved, refuse, refused, rows_of, statuses
 
 
 async def test_the_first_publish_makes_the_metadata_of_all_parts(any_dataset: Storage) -> None:
@@ -128,6 +76,24 @@ async def test_published_parts_are_not_read_again(dataset: Storage) -> None:
     watched = Interleaved(dataset)
     assert await publish(watched, [RUNS[3]]) == 4
     assert watched.calls.count("get_to_file") == 2
+
+
+@pytest.mark.parametrize("first", [[], RUNS[:1]], ids=["all in one", "one by one"])
+async def test_who_publishes_need_not_read_what_is_known(dataset: Storage, first: list[str]) -> None:
+    """It is told what the dataset has then, as reading it would tell, and the metadata is fetched once."""
+    made = [outcome("kept", of=variation("a"), output_index=0), outcome("unknown", of=variation("a"), output_index=1)]
+    made += [outcome("unknown", of=variation(name)) for name in "bc"]
+    await write_part(dataset, RUNS[0], [*made, outcome("failed", of=variation("d"))])
+    if first:
+        await publish(dataset, first)
+    # Found out since, of one in its own attempt, and of another in the next one.
+    await write_part(dataset, RUNS[0], [*made[:2], outcome("failed", of=variation("b")), made[3]], number=2)
+    await write_part(dataset, RUNS[1], [outcome("kept", of=variation("d", attempt=2))])
+    watched, known = Interleaved(dataset), Known()
+    await publish(watched, RUNS[:2], known=known)
+    assert known == await read_known(dataset)
+    assert {key.hex() for key in known.failed} == {variation("b").variation_id}
+    assert watched.calls.count("get_to_file") == 2 + len(first)
 
 
 async def test_of_each_shard_the_newest_part_counts(dataset: Storage) -> None:
@@ -245,11 +211,6 @@ async def test_an_image_that_is_unknown_beside_a_kept_one_is_held(dataset: Stora
     assert (known.done, known.unknown, known.held) == ({key}, {}, {key: Before(1, RUNS[0], 0, "r")})
 
 
-def refused(name: str, row: int = 1) -> RejectedSource:
-    """Return a row that is refused, of a source with a name."""
-    return RejectedSource(row, "guidance is 99", name, f"https://images.example.com/{name}.jpg")
-
-
 @pytest.mark.parametrize("between", [publish, None], ids=["published before", "in one merge"])
 async def test_an_old_refusal_ends_when_its_source_is_used(dataset: Storage, between: Any) -> None:
     """The manifest was put right, and the dataset says nothing else."""
@@ -324,195 +285,6 @@ async def test_labels_of_two_runs_come_together(dataset: Storage) -> None:
     assert rows == {"a": (1.0, None), "b": (1.0, "text")}
 
 
-async def test_who_loses_the_first_publish_tries_again(any_dataset: Storage) -> None:
-    """Another publisher made the file first, of what it saw: no row is lost."""
-    await write_part(any_dataset, RUNS[0], [outcome(of=variation("a"))])
-
-    async def other() -> None:
-        await write_part(any_dataset, RUNS[1], [outcome(of=variation("b"))])
-        await publish(any_dataset, [RUNS[1]])
-
-    watched = Interleaved(any_dataset, put_if_absent=other)
-    assert await publish(watched, RUNS[:1]) == 2
-    assert watched.calls.count("replace") == 1
-    assert await statuses(any_dataset) == {"a": "kept", "b": "kept"}
-
-
-async def test_who_loses_the_replacement_tries_again(any_dataset: Storage) -> None:
-    """An older view never overwrites a newer one."""
-    await publish(any_dataset, [])
-    await write_part(any_dataset, RUNS[0], [outcome(of=variation("a"))])
-
-    async def other() -> None:
-        await write_part(any_dataset, RUNS[1], [outcome(of=variation("b"))])
-        await publish(any_dataset, [RUNS[1]])
-
-    watched = Interleaved(any_dataset, replace=other)
-    assert await publish(watched, RUNS[:1]) == 2
-    assert watched.calls.count("replace") == 2
-    assert await statuses(any_dataset) == {"a": "kept", "b": "kept"}
-
-
-async def test_what_is_published_between_fetching_and_merging_is_not_lost(any_dataset: Storage) -> None:
-    """It is the view that was merged that has to be the newest, not the one at the time of the replacement."""
-    await publish(any_dataset, [])
-    await write_part(any_dataset, RUNS[0], [outcome(of=variation("a"))])
-
-    async def other() -> None:
-        # The metadata was fetched; this is the fetch of the part.
-        await write_part(any_dataset, RUNS[1], [outcome(of=variation("b"))])
-        await publish(any_dataset, [RUNS[1]])
-
-    class SecondFetch(Interleaved):
-        async def get_to_file(self, key: str, path: Path) -> None:
-            self.calls.append("get_to_file")
-            if self.calls.count("get_to_file") == 2:
-                await other()
-            await any_dataset.get_to_file(key, path)
-
-    assert await publish(SecondFetch(any_dataset), RUNS[:1]) == 2
-    assert await statuses(any_dataset) == {"a": "kept", "b": "kept"}
-
-
-async def test_metadata_that_is_deleted_meanwhile_is_rebuilt(any_dataset: Storage) -> None:
-    """Between a publisher's look at it and its fetch, and between its fetch and its replacement."""
-    for method in ("get_to_file", "replace"):
-        await write_part(any_dataset, RUNS[0], [outcome(of=variation("a"))])
-        await publish(any_dataset, [RUNS[0]])
-        watched = Interleaved(any_dataset, **{method: lambda: any_dataset.delete(METADATA_KEY)})
-        assert await publish(watched, RUNS[:1]) == 1
-        assert await statuses(any_dataset) == {"a": "kept"}
-
-
-async def test_a_part_that_is_gone_is_an_error(dataset: Storage) -> None:
-    """A row that was paid for is not passed over in silence."""
-    await write_part(dataset, RUNS[0], [outcome()])
-    watched = Interleaved(dataset, get_to_file=lambda: dataset.delete(part_key(RUNS[0], shard_part(0, 1))))
-    with pytest.raises(ObjectNotFound):
-        await publish(watched, RUNS[:1])
-
-
-async def test_who_loses_every_time_says_so(dataset: Storage) -> None:
-    """After a number of attempts somebody has to look."""
-    await publish(dataset, [])
-
-    class Busy(Interleaved):
-        async def replace(self, key: str, data: Any, **named: Any) -> Any:
-            await dataset.put(METADATA_KEY, await dataset.get(METADATA_KEY) + b"")
-            entry = await dataset.head(METADATA_KEY)
-            assert entry is not None
-            self.calls.append("lost")
-            raise PreconditionFailed(f"{key} {len(named)} {bool(data)}")
-
-    busy = Busy(dataset)
-    with pytest.raises(PreconditionFailed, match=f"{ATTEMPTS} times; run it again"):
-        await publish(busy, [])
-    assert busy.calls.count("lost") == ATTEMPTS
-
-
-async def test_many_publishers_at_once_lose_no_row(any_dataset: Storage) -> None:
-    """Tasks of one process, each with a run of its own."""
-
-    async def one(run_id: str, name: str) -> None:
-        await write_part(any_dataset, run_id, [outcome(of=variation(name))])
-        await publish(any_dataset, [run_id])
-
-    await asyncio.gather(*(one(run_id, name) for run_id, name in zip(RUNS, "abcd", strict=False)))
-    assert await statuses(any_dataset) == dict.fromkeys("abcd", "kept")
-
-
-def test_publishers_in_threads_lose_no_row(tmp_path: Path) -> None:
-    """Each with an event loop of its own, as other processes have."""
-    start = threading.Barrier(6)
-    failures: list[BaseException] = []
-
-    async def one(number: int) -> None:
-        storage = open_storage(str(tmp_path / "dataset"), missing_ok=True)
-        await write_part(storage, RUNS[number], [outcome(of=variation(f"s{number}"))])
-        start.wait(30)
-        await publish(storage, [RUNS[number]])
-
-    def run(number: int) -> None:
-        try:
-            asyncio.run(one(number))
-        except BaseException as error:  # noqa: BLE001 - it is looked at below
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    found = asyncio.run(statuses(open_storage(str(tmp_path / "dataset"))))
-    assert found == {f"s{number}": "kept" for number in range(6)}
-
-
-RUN = st.tuples(
-    st.dictionaries(st.sampled_from("abcd"), st.sampled_from(["kept", "failed", "unknown", "rejected"]), max_size=4),
-    st.booleans(),
-    st.sampled_from(["killed before its publish", "killed after its publish", "published", "metadata deleted"]),
-)
-
-
-@given(runs=st.lists(RUN, min_size=1, max_size=4))
-@settings(deadline=None, max_examples=10)
-def test_every_image_has_one_row_whatever_happens_to_runs(  # noqa: C901 - it is a model of the whole
-    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[dict[str, str], bool, str]]
-) -> None:
-    """Retried, killed at any point and merged late, or its metadata deleted: each image once, at its last attempt, and
-    a rebuild of the metadata from nothing comes to the same rows.
-    """
-    storage = open_storage(str(tmp_path_factory.mktemp("dataset")))
-    expected: dict[str, tuple[str, int, str]] = {}
-    refusals: dict[str, str] = {}
-    killed: list[str] = []
-
-    async def one(run_id: str, wanted: dict[str, str], *, retry: bool, end: str) -> None:
-        known = await read_known(storage, runs=killed)
-        outcomes, refused_rows = [], []
-        for name, status in wanted.items():
-            made = variation(name)
-            key = bytes.fromhex(made.variation_id)
-            if status == "rejected":
-                refused_rows.append(refused(name, row=ord(name)))
-                refusals[name] = run_id
-            elif key in known.done or key in known.unknown or (key in known.failed and not retry):
-                assert name in expected
-            else:
-                attempt = known.failed[key].attempt + 1 if key in known.failed else 1
-                assert attempt == (expected[name][1] + 1 if name in expected else 1)
-                outcomes.append(outcome(status, of=variation(name, attempt=attempt)))
-                expected[name] = (status, attempt, run_id)
-                refusals.pop(name, None)
-        await write_part(storage, run_id, outcomes)
-        if refused_rows:
-            await refuse(storage, run_id, *refused_rows)
-        if end.startswith("killed"):
-            killed.append(run_id)
-        if end != "killed before its publish":
-            await publish(storage, [run_id])
-        if end == "metadata deleted":
-            await storage.delete(METADATA_KEY)
-
-    async def check() -> list[str]:
-        assert await publish(storage, killed) == len(expected) + len(refusals)
-        rows = await rows_of(storage)
-        found = {row["source_id"]: row for row in rows if row["status"] != "rejected"}
-        assert {name: (row["status"], row["attempt"], row["run_id"]) for name, row in found.items()} == expected
-        assert {row["source_id"]: row["run_id"] for row in rows if row["status"] == "rejected"} == refusals
-        return sorted(map(str, rows))
-
-    async def everything() -> None:
-        for run_id, (wanted, retry, end) in zip(RUNS, runs, strict=False):
-            await one(run_id, wanted, retry=retry, end=end)
-        before = await check()
-        await storage.delete(METADATA_KEY)
-        assert await check() == before
-
-    asyncio.run(everything())
-
-
 async def test_only_keys_are_held_while_merging(tmp_path: Path) -> None:
     """The rows of a dataset pass through, a row group at a time: their texts are never all in memory."""
     import tracemalloc  # noqa: PLC0415 - of this test alone
@@ -529,71 +301,3 @@ async def test_only_keys_are_held_while_merging(tmp_path: Path) -> None:
         tracemalloc.stop()
     # The columns that are looked at, of one row group of ten thousand.
     assert peak < 12_000_000
-
-
-def parquet_of(**columns: list[Any]) -> bytes:
-    """Return a parquet file."""
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink)
-    return sink.getvalue()
-
-
-def damaged_page() -> bytes:
-    """Return a part whose first page is rubbish, its footer whole."""
-    content = parquet_bytes(outcomes_table([outcome()], labels=NO_LABELS, run_id=RUNS[0], model="m"))
-    return content[:4] + b"\xff" * 40 + content[44:]
-
-
-def foreign_values() -> bytes:
-    """Return a file that has the metadata's columns, filled by somebody else."""
-    return parquet_of(**{name: [1] for name in SCHEMA.names})
-
-
-UNREADABLE = {
-    "empty": b"",
-    "no parquet": b"a,b\n1,2\n",
-    "cut off": parquet_of(a=[1])[:-20],
-    "damaged page": damaged_page(),
-    "other columns": parquet_of(file_name=["a.jpg"], text=["a cat"]),
-    "other values": foreign_values(),
-}
-
-Step = Callable[[Storage, list[str]], Awaitable[Any]]
-STEPS: dict[str, Step] = {"read_known": lambda storage, runs: read_known(storage, runs=runs), "publish": publish}
-
-
-@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
-@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-async def test_a_metadata_that_is_not_ours_is_named_and_left_alone(
-    dataset: Storage, step: Step, content: bytes
-) -> None:
-    """In one line, with what to do: once it is moved away, it is rebuilt from the parts."""
-    await write_part(dataset, RUNS[0], [outcome()])
-    await dataset.put(METADATA_KEY, content)
-    with pytest.raises(
-        StorageError, match=r"/metadata\.parquet is damaged.*Move it away .*; it is rebuilt from"
-    ) as said:
-        await step(dataset, [])
-    assert "\n" not in str(said.value)
-    assert await dataset.get(METADATA_KEY) == content
-    await dataset.delete(METADATA_KEY)
-    assert await publish(dataset, []) == 1
-
-
-@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
-@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-async def test_a_part_that_is_damaged_is_named(dataset: Storage, step: Step, content: bytes) -> None:
-    """In one line, with what to do; the metadata stays as it is."""
-    await write_part(dataset, RUNS[0], [outcome()])
-    await publish(dataset, [RUNS[0]])
-    before = await dataset.get(METADATA_KEY)
-    damaged = part_key(RUNS[1], shard_part(7, 3))
-    await dataset.put(damaged, content)
-    with pytest.raises(
-        StorageError, match=r"part-00007-00000003\.parquet is damaged.*Move it away .*paid for again"
-    ) as said:
-        await step(dataset, RUNS[1:2])
-    assert "\n" not in str(said.value)
-    assert await dataset.get(METADATA_KEY) == before
-    await dataset.delete(damaged)
-    assert await publish(dataset, RUNS[1:2]) == 1

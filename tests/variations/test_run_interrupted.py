@@ -126,6 +126,19 @@ async def cancelled_after(run: Run, kept: int) -> None:
         await making
 
 
+async def stopped_in_flight(job: Job, api: Sandbox, *, grace_seconds: float) -> Receipt:
+    """Make the first shard, stop that when two requests are in flight and none is done, and return the receipt."""
+    async with opened(job, api, grace_seconds=grace_seconds) as run:
+        await planned(run)
+        making = asyncio.create_task(run.make(0))
+        await until(lambda: run.engine.progress.in_flight == 2)
+        run.engine.stop(StoppedByUser("stopped by SIGINT"))
+        await making
+        with pytest.raises(RunStopped, match="stopped by SIGINT") as stopped:
+            await run.publish()
+    return stopped.value.receipt
+
+
 async def test_a_journal_is_written_while_a_shard_is_being_made(photos: Path, api: Sandbox, one_shard: None) -> None:
     """Who is killed loses no row: what was accepted is named at once, and the rows follow from the journal alone."""
     del one_shard
@@ -205,15 +218,7 @@ async def test_after_ctrl_c_there_is_a_period_of_grace(photos: Path, api: Sandbo
     del one_shard
     api.configure(speed=1, latency_seconds=1.5)
     job = job_of(photos, each=2)
-    async with opened(job, api, grace_seconds=0.1) as run:
-        await planned(run)
-        making = asyncio.create_task(run.make(0))
-        await until(lambda: run.engine.progress.in_flight == 2)
-        run.engine.stop(StoppedByUser("stopped by SIGINT"))
-        await making
-        with pytest.raises(RunStopped, match="stopped by SIGINT") as stopped:
-            await run.publish()
-    told = stopped.value.receipt
+    told = await stopped_in_flight(job, api, grace_seconds=0.1)
     assert (told.kept, told.unknown, told.left, told.dataset_rows) == (0, 2, 4, 2)
     assert {item["request_id"] for item in told.unknowns} == {line.request_id for line in api.bill().lines}
     assert set(rows_of(job)["error_code"]) == {"interrupted"}
@@ -230,16 +235,7 @@ async def test_what_is_done_within_the_period_of_grace_is_kept(photos: Path, api
     """Who waits a moment after Ctrl-C has all that was paid for."""
     del one_shard
     api.configure(speed=1, latency_seconds=0.2)
-    job = job_of(photos, each=2)
-    async with opened(job, api, grace_seconds=20) as run:
-        await planned(run)
-        making = asyncio.create_task(run.make(0))
-        await until(lambda: run.engine.progress.in_flight == 2)
-        run.engine.stop(StoppedByUser("stopped"))
-        await making
-        with pytest.raises(RunStopped) as stopped:
-            await run.publish()
-    told = stopped.value.receipt
+    told = await stopped_in_flight(job_of(photos, each=2), api, grace_seconds=20)
     assert (told.kept, told.unknown, told.left) == (2, 0, 4)
     assert api.bill().accepted == 2
 

@@ -1,11 +1,6 @@
 """How a dataset stands: who works on it, what its runs came to, and for how long the API still knows what is open."""
 
-import asyncio
 import json
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,34 +9,17 @@ from typing import Any
 import pytest
 
 from variations import errors
-from variations.api.client import Client
-from variations.api.http import default_http_client
-from variations.clock import SystemClock
 from variations.dataset import METADATA_KEY
 from variations.layout import OPEN_KEY
 from variations.ledger.writer import Writer
 from variations.publish import publish
-from variations.run import Run, running
-from variations.sandbox import Sandbox
 from variations.status import DatasetStatus, OpenRequest, read_status
 from variations.storage import Storage
 
 from .examples import outcome, variation, write_part
-from .test_run import LIMITS, Refusing, Scene, endpoint_of, planned, tried_again
+from .scene import Scene, dead_writer, killed_in_flight, planned, tried_again
 
 HOUR, DAY = 3600.0, 86400.0
-
-
-@pytest.fixture
-def scene(local_uri: str, api: Sandbox) -> Scene:
-    """A folder."""
-    return Scene(local_uri, api)
-
-
-@pytest.fixture
-def any_scene(place: str, api: Sandbox) -> Scene:
-    """A folder, then a bucket."""
-    return Scene(place, api)
 
 
 class Later:
@@ -69,42 +47,6 @@ async def status_of(scene: Scene, *, later_seconds: float = 0.0, runs: int = 5) 
 def told(status: DatasetStatus, *, most: int = 20) -> dict[str, str]:
     """Return its lines, by their names."""
     return dict(status.lines(most=most))
-
-
-def dead_writer() -> Writer:
-    """Return a process of this machine that is gone."""
-    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
-    ended.wait()
-    return replace(Writer.this_process(since=datetime.now(UTC)), pid=ended.pid, started="0")
-
-
-@asynccontextmanager
-async def killed(scene: Scene, *, writer: Writer) -> AsyncIterator[Run]:
-    """Open a run as of another process, which writes nothing more at its end, as one that is killed."""
-    storage: Any = Refusing(scene.dataset, refuses=lambda _: False)
-    async with default_http_client(max_connections=8) as http:
-        client = Client(http, endpoint=endpoint_of(scene.api))
-        parts: dict[str, Any] = {"storage": storage, "client": client, "limits": LIMITS, "clock": SystemClock()}
-        async with running(scene.job, **parts, writer=writer) as run:
-            yield run
-            storage.refuses = lambda _: True
-
-
-async def killed_in_flight(scene: Scene, *, writer: Writer) -> str:
-    """Run until every request is in flight, and kill it there; by now they are done. Return its id."""
-    scene.api.configure(speed=1, latency_seconds=30.0)
-    async with killed(scene, writer=writer) as run:
-        plan = await planned(run)
-        making = asyncio.gather(*(run.make(shard) for shard in range(plan.shards)))
-        async with asyncio.timeout(30):
-            while run.engine.progress.in_flight < plan.images:  # noqa: ASYNC110 - a counter knows no event
-                await asyncio.sleep(0.01)
-        making.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await making
-    scene.api.configure(speed=1000)
-    scene.api.advance_clock(31)
-    return run.run_id
 
 
 async def hold(scene: Scene, *, age: timedelta, request_id: str | None, name: str = "cat", **changes: Any) -> str:
@@ -182,6 +124,21 @@ async def test_a_run_that_has_been_silent_for_long_is_most_likely_gone(scene: Sc
         await planned(run)
         at_work = told(await status_of(scene, later_seconds=HOUR))["at work"]
     assert "its last sign of life was 1 h ago: it is most likely gone" in at_work
+
+
+@pytest.mark.parametrize(
+    ("lease", "lease_seconds"), [({}, 60.0), ({"lease_seconds": 600.0}, 600.0)], ids=["not told", "told"]
+)
+async def test_a_run_is_most_likely_gone_after_its_own_lease(
+    scene: Scene, lease: dict[str, float], lease_seconds: float
+) -> None:
+    """As long as it wrote down that it may be silent; one that did not, a minute."""
+    writer = {"token": "t", "host": "elsewhere", "pid": 1}
+    lock = {"run_id": "20250101T000000Z-aaaaaa", "state": "open", "writer": writer, **lease}
+    await scene.dataset.put(OPEN_KEY, json.dumps(lock).encode())
+    for later_seconds, is_gone in ((-10.0, False), (10.0, True)):
+        at_work = told(await status_of(scene, later_seconds=lease_seconds + later_seconds))["at work"]
+        assert ("it is most likely gone" in at_work) is is_gone
 
 
 async def test_a_run_whose_process_was_killed_is_told_dead(any_scene: Scene) -> None:

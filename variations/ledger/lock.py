@@ -41,12 +41,15 @@ class OpenRun:
         state: whether there is anything left to do for it.
         writer: who works on it; None where nobody does.
         beat: counts up with every sign of life.
+        lease_seconds: after so long without one the writer counts as gone; by its own word, for only it knows how often
+            it gives one.
     """
 
     run_id: str
     state: Literal["open", "closed"]
     writer: Writer | None = None
     beat: int = 0
+    lease_seconds: float = LEASE_SECONDS
 
 
 _OPEN_RUN: Final = TypeAdapter(OpenRun)
@@ -59,6 +62,17 @@ class Seen:
     run: OpenRun
     entry: Entry
     age_seconds: float
+
+    @property
+    def left_seconds(self) -> float:
+        """How long the writer may still be silent before its lease has run out; negative once it has."""
+        return self.run.lease_seconds + _ROUNDING_SECONDS - self.age_seconds
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether there is a writer that may live: its lease has not run out, and it is not certainly dead."""
+        writer = self.run.writer
+        return writer is not None and self.left_seconds >= 0 and not writer.is_certainly_dead()
 
 
 async def look(storage: Storage) -> Seen | None:
@@ -89,6 +103,29 @@ async def look(storage: Storage) -> Seen | None:
     return Seen(run, entry, max(0.0, (await storage.now() - entry.modified).total_seconds()))
 
 
+async def check_is_free(storage: Storage) -> None:
+    """Refuse a dataset on which a process works, as `DatasetLock.acquire` does; nothing is written.
+
+    Raises:
+        DatasetBusy: a process works.
+        StorageError: the store says no, or what lies there is not ours.
+    """
+    seen = await look(storage)
+    if seen is not None and seen.is_at_work:
+        raise _refusal(_told(storage, seen))
+
+
+def _told(storage: Storage, seen: Seen) -> str:
+    return (
+        f"the run {seen.run.run_id} works on {storage.uri} ({seen.run.writer}); its last sign of life was "
+        f"{seen.age_seconds:.0f} s ago, and without another one it can be taken over in {seen.left_seconds:.0f} s"
+    )
+
+
+def _refusal(told: str) -> errors.DatasetBusy:
+    return errors.DatasetBusy(f"{told}. Wait for it with --wait, or run the same command again later")
+
+
 class DatasetLock:
     """The right to work on a dataset.
 
@@ -96,7 +133,7 @@ class DatasetLock:
         storage: the dataset.
         writer: who wants it.
         clock: time.
-        lease_seconds: after so long without a sign of life a process counts as gone.
+        lease_seconds: after so long without a sign of life this writer counts as gone.
         lost: called once somebody else has it.
         waiting: called with a line to say while this waits for another.
     """
@@ -147,9 +184,9 @@ class DatasetLock:
                     # A write of this very call took effect, though the store said that it could not be reached.
                     self._held, self._etag = seen.run, seen.entry.etag
                     break
-                if seen is None or seen.run.writer is None or self._is_gone(seen):
+                if seen is None or not seen.is_at_work:
                     unfinished = seen.run.run_id if seen is not None and seen.run.state == "open" else None
-                    if await self._take(OpenRun(run_id=unfinished or run_id, state="open", writer=self._writer), seen):
+                    if await self._take(self._open(unfinished or run_id), seen):
                         break
                     refused += 1
                     if refused >= _MOST_REFUSED:
@@ -159,16 +196,16 @@ class DatasetLock:
                         )
                     await self._clock.sleep(_POLL_SECONDS / 10)
                     continue
-                busy = self._busy(seen)
+                told = _told(self._storage, seen)
             except errors.StorageUnavailable as error:
                 if not wait:
                     raise
-                busy = str(error)
+                told = str(error)
             if not wait:
-                raise errors.DatasetBusy(f"{busy}. Wait for it with --wait, or run the same command again later")
+                raise _refusal(told)
             if seen is not None and seen.run.run_id != said:
                 said = seen.run.run_id
-                self._waiting(f"Waiting: {busy}")
+                self._waiting(f"Waiting: {told}")
             await self._clock.sleep(_POLL_SECONDS)
             check()
         self._beating = asyncio.create_task(self._beat())
@@ -206,18 +243,8 @@ class DatasetLock:
             logger.warning("%s could not be given back: %s", self._storage.uri_of(OPEN_KEY), error)
         self._held = None
 
-    def _is_gone(self, seen: Seen) -> bool:
-        writer = seen.run.writer
-        if writer is not None and writer.is_certainly_dead():
-            return True
-        return seen.age_seconds > self._lease_seconds + _ROUNDING_SECONDS
-
-    def _busy(self, seen: Seen) -> str:
-        left = max(0.0, self._lease_seconds + _ROUNDING_SECONDS - seen.age_seconds)
-        return (
-            f"the run {seen.run.run_id} works on {self._storage.uri} ({seen.run.writer}); its last sign of life was "
-            f"{seen.age_seconds:.0f} s ago, and without another one it can be taken over in {left:.0f} s"
-        )
+    def _open(self, run_id: str) -> OpenRun:
+        return OpenRun(run_id=run_id, state="open", writer=self._writer, lease_seconds=self._lease_seconds)
 
     async def _take(self, run: OpenRun, seen: Seen | None) -> bool:
         content = _OPEN_RUN.dump_json(run, indent=2)

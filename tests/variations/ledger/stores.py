@@ -1,7 +1,8 @@
 """Stores to try the journal and the lock on: one in memory that does what it is told to, and a real one, wrapped."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.variations.chaos.store import URI, Store
+from tests.variations.engine.simulation import simulate
 from variations import errors
 from variations.ledger.records import Accepted, Intended, Settled, Withdrawn
 from variations.models import Attempt, ImageOutcome
@@ -196,3 +198,20 @@ class Complaints(list[dict[str, Any]]):
     def __init__(self) -> None:
         super().__init__()
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self.append(context))
+
+
+def in_memory(test: Callable[[Store, View], Coroutine[Any, Any, None]], *, behind_seconds: float = 0.0) -> None:
+    """Run a test on simulated time, with a store and one view of it.
+
+    The loop is left with nothing to complain of, and no tasks. The store's clock may be behind.
+    """
+
+    async def main() -> None:
+        complaints = Complaints()
+        store = memory(behind_seconds=behind_seconds)
+        await test(store, View(store))
+        gc.collect()
+        await asyncio.sleep(0)
+        assert [(found["message"], found.get("exception")) for found in complaints] == []
+
+    simulate(main())
