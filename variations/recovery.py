@@ -147,13 +147,16 @@ class Settler:
         for key, before in known.held.items():
             if before.shard is not None:
                 shards.setdefault((before.run_id, before.shard), []).append(key.hex())
+        # Taken before the store tells the time: what is old by it is at least as old, however long that takes and
+        # however long it is until somebody looks for it.
+        asked = self._engine.clock.monotonic()
         now = await self._storage.now() if shards else None
 
         async def settle_shard(place: tuple[str, int]) -> None:
             if now is None or self._engine.stopped_by is not None:
                 return
             try:
-                await self._settle_shard(*place, wanted=shards[place], now=now)
+                await self._settle_shard(*place, wanted=shards[place], now=now, asked=asked)
             except (errors.JournalDamaged, errors.ObjectNotFound) as error:
                 # What one closed run left must not keep every later one from working: its items stay held.
                 logger.warning("what is unknown of the run %s stays so: %s", place[0], error)
@@ -162,7 +165,7 @@ class Settler:
         self.result.still_unknown = len(known.held) - self._settled
         return self.result
 
-    async def _settle_shard(self, run_id: str, number: int, *, wanted: list[str], now: datetime) -> None:
+    async def _settle_shard(self, run_id: str, number: int, *, wanted: list[str], now: datetime, asked: float) -> None:
         journal = Journal(self._storage, run_id=run_id, shard=number, writer=self._writer)
         await journal.replay()
         items = [journal.story.items[name] for name in wanted if name in journal.story.items]
@@ -190,7 +193,7 @@ class Settler:
                 redux_image=item.redux_image,
                 request_id=item.request_id,
                 intended_at=item.intended_at,
-                age_seconds=_age(item, now),
+                intended=asked - _age(item, now),
             )
             for item in young
             if item.variation_id in variations

@@ -13,6 +13,7 @@ from config.prefect_defaults import set_prefect_defaults
 from flows.commands.options import NO_OPTIONS
 from flows.commands.run import run
 from flows.commands.terminal import say
+from variations.engine.limits import LATENCY_SECONDS
 from variations.errors import BadInput
 from variations.layout import RUNS_PREFIX
 from variations.sandbox.stage import furnish, running_stage
@@ -20,7 +21,7 @@ from variations.storage import open_storage
 
 SPEED: Final = 8.0
 # As everywhere, but eight times as fast, like the sandbox.
-PACE: Final = {"requests_per_minute": 480 * 2.0, "poll_interval_seconds": 0.5, "variations_per_source": 2}
+PACE: Final = {"requests_per_minute": 60 * SPEED, "variations_per_source": 2}
 # Lies in what the demo wrote: nothing else is ever replaced.
 MARKER: Final = ".variations-demo"
 # What a user has set for the real API, the real S3 and a Prefect server is not the demo's.
@@ -38,7 +39,8 @@ def demo(*, output: Path = Path("demo-output")) -> int:
     """
     folder = output.absolute()
     claim(folder)
-    with running_stage(speed=SPEED) as stage, _environment(stage.environment):
+    expected = {"VARIATIONS_EXPECTED_LATENCY_SECONDS": str(LATENCY_SECONDS / SPEED)}
+    with running_stage(speed=SPEED) as stage, _environment({**stage.environment, **expected}):
         say(f"S3 at {stage.environment['AWS_ENDPOINT_URL']}, sandbox API (not FLUX) at {stage.sandbox.base_url}")
         asyncio.run(furnish(stage))
         say(f"{stage.photos} photos and their manifest are at {stage.source}")

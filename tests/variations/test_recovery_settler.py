@@ -81,6 +81,31 @@ def test_a_note_is_adopted_and_its_image_fetched() -> None:
     settle(lambda only: [intended(only[0]), intended(only[1])], test)
 
 
+def test_a_lost_submit_is_found_however_long_its_journal_takes_to_read() -> None:
+    """Its time is that of its intent, not of the look: a store that is slow does not make it younger."""
+
+    async def test(view: View, stage: Any, only: list[Variation], settler: Settler) -> None:
+        found = journal(view, 0)
+        await found.replay()
+        intended_at = found.story.items[only[0].variation_id].intended_at
+        assert intended_at is not None
+        is_done(stage.api, "lost", only[0])
+        stage.api.requests["lost"].accepted_at = (intended_at - EPOCH).total_seconds() + 0.1
+        # The API tells its time, so that it is not looked for in a quarter of an hour.
+        await stage.engine.check_key()
+        quick = view.get
+
+        async def slow(key: str) -> bytes:
+            await asyncio.sleep(5)
+            return await quick(key)
+
+        view.get = slow  # type: ignore[method-assign]
+        recovery = await settler.settle(holding(only[0]))
+        assert (recovery.kept, recovery.still_unknown) == (1, 0)
+
+    settle(lambda only: [intended(only[0])], test, landed=lambda api: api.requests.values())
+
+
 def test_notes_of_the_closed_process_itself_are_found_by_the_next_run() -> None:
     """From the sleeping process that wakes after its replacement to the image: nothing of it is lost."""
 

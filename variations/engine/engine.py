@@ -80,6 +80,7 @@ class Engine:
         schedule: when to poll; as the limits ask for, if not given.
 
     Attributes:
+        clock: time.
         rate: the request limit, as far as it is known.
         stopped_by: why nothing more is submitted, if that is so.
     """
@@ -98,11 +99,11 @@ class Engine:
         self._client = client
         self._limits = limits
         self.progress = progress or Progress()
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self._random = random
         self.rate = RateLimit(
             limits.requests_per_minute,
-            clock=self._clock,
+            clock=self.clock,
             first_requests_per_minute=limits.first_requests_per_minute,
         )
         schedule = schedule or schedule_of(limits, rate=self.rate)
@@ -110,7 +111,7 @@ class Engine:
             self.rate,
             count_all=limits.count_all_requests,
             progress=self.progress,
-            clock=self._clock,
+            clock=self.clock,
             random=random,
             stop=self.stop,
         )
@@ -124,12 +125,12 @@ class Engine:
             self._calls,
             sources=SourceUrls(self._upload, presign_seconds=limits.presign_seconds),
             budget=self.budget,
-            lost=LostSubmits(self._history_page, clock=self._clock),
+            lost=LostSubmits(self._history_page, clock=self.clock),
             limits=limits,
-            clock=self._clock,
+            clock=self.clock,
             is_stopped=lambda: self.stopped_by is not None,
         )
-        self._poller = Poller(client, self._calls, schedule=schedule, clock=self._clock)
+        self._poller = Poller(client, self._calls, schedule=schedule, clock=self.clock)
         self._items: set[asyncio.Task[None]] = set()
         self._grace: asyncio.Task[None] | None = None
         self._policy = OutputPolicy(urlsplit(client.endpoint.base_url).hostname or "", limits.output_hosts)
@@ -158,7 +159,7 @@ class Engine:
             self._grace = asyncio.get_running_loop().create_task(self._end_after_grace())
 
     async def _end_after_grace(self) -> None:
-        await self._clock.sleep(self._limits.grace_seconds)
+        await self.clock.sleep(self._limits.grace_seconds)
         for item in self._items:
             item.cancel()
 
@@ -194,8 +195,7 @@ class Engine:
 
         What is still unknown is not written down again.
         """
-        now = self._clock.monotonic()
-        return await self._each((Request.of_unsettled(item, now=now) for item in items), log or NoLog())
+        return await self._each(map(Request.of_unsettled, items), log or NoLog())
 
     def is_another(self, request_id: str) -> None:
         """Remember that a request is known to be some variation's, which none that is looked for can be."""
@@ -281,7 +281,7 @@ class Engine:
             if not request.is_resumed:
                 await self._submitter.submit(request, log)
             elif request.request_id is None:
-                patience = HISTORY_SECONDS / 2 - (self._clock.monotonic() - request.submitted)
+                patience = HISTORY_SECONDS / 2 - (self.clock.monotonic() - request.submitted)
                 await self._submitter.look_for(request, log, patience_seconds=max(0.0, patience))
             self.progress.in_flight += 1
             try:
@@ -295,7 +295,7 @@ class Engine:
         """Fetch and store every image of a finished request; what is missing of those wanted is a row too."""
         if not completed.outputs:
             completed = await self._poller.with_outputs(request)
-        completed_at = self._clock.now()
+        completed_at = self.clock.now()
         wanted = request.variation.parameters.num_outputs
         made = min(wanted, len(completed.outputs))
         cost_usd = completed.metrics.cost_usd
@@ -416,7 +416,7 @@ class Engine:
         return await fetch_output(self._client.http, url, policy=self._policy)
 
     async def _back_off(self, attempt: int) -> None:
-        await self._clock.sleep(backoff_seconds(attempt, random=self._random()))
+        await self.clock.sleep(backoff_seconds(attempt, random=self._random()))
 
 
 def _can_retry(error: Exception, status: OutcomeStatus) -> bool | None:

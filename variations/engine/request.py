@@ -17,14 +17,14 @@ class Unsettled:
         redux_image: the source as it was sent, without a signature.
         request_id: None if it is not known whether it was accepted.
         intended_at: by the store's clock; it was submitted within the next minutes, if it was.
-        age_seconds: since then.
+        intended: the same moment by the engine's monotonic clock, at which it was no earlier.
     """
 
     variation: Variation
     redux_image: str | None
     request_id: str | None
     intended_at: datetime | None
-    age_seconds: float
+    intended: float
 
 
 @dataclass(slots=True)
@@ -56,15 +56,15 @@ class Request:
     is_from_history: bool = False
 
     @classmethod
-    def of_unsettled(cls, item: Unsettled, *, now: float) -> "Request":
-        """Return the request that an earlier run left open; `now` is the engine's monotonic clock."""
+    def of_unsettled(cls, item: Unsettled) -> "Request":
+        """Return the request that an earlier run left open."""
         return cls(
             item.variation,
             source=HandedOver(item.redux_image, item.redux_image) if item.redux_image else None,
             request_id=item.request_id,
             intended_at=item.intended_at,
             submitted_at=item.intended_at,
-            submitted=now - item.age_seconds,
+            submitted=item.intended,
             may_be_accepted=True,
             is_resumed=True,
         )

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ from variations.storage import Storage
 # A store that is busy or away for so long stops the run; until then nothing is submitted, and nothing is lost.
 PATIENCE_SECONDS: Final = 180.0
 READ_AT_ONCE: Final = 16
+# Objects of a busy journal follow each other no sooner: a PUT costs more than all the rest of a record.
+GATHER_SECONDS: Final = 0.03
 
 logger = logging.getLogger(__name__)
 _numbers = itertools.count()
@@ -56,6 +59,7 @@ class Journal:
         self._gathered: list[_Gathered] = []
         self._committing: asyncio.Task[None] | None = None
         self._broken: errors.RunError | None = None
+        self._committed_at = -math.inf
 
     async def replay(self) -> None:
         """Read what was written since the last time; writes nothing.
@@ -144,7 +148,11 @@ class Journal:
             await asyncio.wait({self._committing})
 
     async def _commit(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._gathered:
+            if (wait := self._committed_at + GATHER_SECONDS - loop.time()) > 0:
+                await self._sleep(wait)
+            self._committed_at = loop.time()
             group, self._gathered = self._gathered, []
             records = tuple(record for one in group for record in one.records)
             try:

@@ -252,9 +252,11 @@ class FakeApi(httpx.AsyncBaseTransport):
                 return refused
         self._counts[kind + target] += 1
         answer = await self._answer(kind, target, request, self._counts[kind + target])
+        told = format_datetime(EPOCH + timedelta(seconds=int(asyncio.get_running_loop().time())), usegmt=True)
         await asyncio.sleep(self.network_seconds + (self.output_seconds if kind == "output" else 0.0))
         if isinstance(answer, Exception):
             raise answer
+        answer.headers.setdefault("date", told)
         return answer
 
     async def _answer(  # noqa: PLR0911 - it is a table
