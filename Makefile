@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test chaos check format lock clean
+.PHONY: setup demo test chaos bench check format lock clean
 
 setup: .venv/installed  ## make .venv from the lock
 
@@ -23,6 +23,9 @@ test: setup  ## all tests
 chaos: setup  ## the proof: real processes killed, doubled and cut off, and 10,000 simulated runs; some 45 minutes
 	CHAOS_CEPH=1 $(BIN)/python -m pytest -q tests/chaos/test_ceph.py
 	$(BIN)/python -m tests.chaos --s3 ceph
+
+bench: setup  ## every performance claim, side by side with what one would do otherwise; some 15 minutes
+	$(BIN)/python -m benches
 
 check: setup  ## lint, format and types
 	$(BIN)/ruff check .

@@ -17,9 +17,9 @@ from variations.engine.polling import FixedInterval, PollingPlan, PollingSchedul
 from variations.engine.rate import RateLimit
 
 # Prices of a poll, as shares of the mean latency: where requests are for nothing, where they are not, and dearer ones.
-FREE: Final = 1 / 150
-FAIR: Final = 1 / 65
-DEARER: Final = (1 / 40, 1 / 20, 1 / 10, 1 / 5, 2 / 5, 4 / 5)
+FREE: Final = 1 / 240
+FAIR: Final = 1 / 90
+DEARER: Final = (1 / 50, 1 / 25, 1 / 12, 1 / 6, 1 / 3, 2 / 3)
 # Among prices that bring nearly as much, the one that waits least.
 NEARLY: Final = 0.99
 # Its submit, besides the polls: the last of them brings its outputs.
