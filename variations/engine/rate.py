@@ -50,12 +50,12 @@ class RateLimit:
     Args:
         requests_per_minute: never faster than this; 0 for as fast as the API takes it.
         clock: time.
-        first_requests_per_minute: what to begin with where the limit is to be found; 0 for `requests_per_minute`.
+        first_requests_per_minute: what to begin with where none is told; 0 for as fast as the API takes it.
     """
 
     def __init__(self, requests_per_minute: float, *, clock: Clock, first_requests_per_minute: float = 0.0) -> None:
         self._most = requests_per_minute or math.inf
-        self._pace = min(self._most, first_requests_per_minute or math.inf)
+        self._pace = requests_per_minute or first_requests_per_minute or math.inf
         self._limit: float | None = None
         self._clock = clock
         self._next_at = clock.monotonic()
