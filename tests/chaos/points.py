@@ -179,7 +179,7 @@ POINTS: Final[dict[str, Point]] = {
     "post-unanswered": Unanswered(),
     "post-after": Call("submit", "after"),
     **_both("accepted", _journal(Accepted)),
-    "done-after": Call("status", "after", lambda status: isinstance(status, Completed)),
+    "done-after": Call("poll", "after", lambda status: isinstance(status, Completed)),
     **_both("image", lambda key, _: key.startswith("images/")),
     **_both("settled", _journal(Settled)),
     **_both("withdrawn", _journal(Withdrawn)),
