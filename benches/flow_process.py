@@ -115,15 +115,8 @@ def main(text: str) -> None:
 
 def _sample(kept: int, pids: Mapping[str, int]) -> Sample:
     resident_pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    cpu = {"client": time.process_time(), **{name: cpu_seconds_of(pid) for name, pid in pids.items()}}
+    cpu = {"client": time.process_time(), **{name: cpu_seconds(pid) for name, pid in pids.items()}}
     return Sample(time.time(), kept, resident_pages * _PAGE_BYTES, cpu)
-
-
-def cpu_seconds_of(pid: int) -> float:
-    """Return the CPU time of a server that runs; `cpu_seconds` gives 0 where one of its threads just ended."""
-    while not (seconds := cpu_seconds(pid)):
-        os.kill(pid, 0)
-    return seconds
 
 
 if __name__ == "__main__":

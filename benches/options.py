@@ -17,7 +17,7 @@ class Options:
         seed: of everything that is drawn.
     """
 
-    soak_images: int = 100_000
+    soak_images: int = 3_000
     seed: int = 0
 
 

@@ -1,4 +1,7 @@
-"""A temporary Prefect server as a process of its own, which counts what is asked of it."""
+"""A temporary Prefect server as a process of its own, which counts what is asked of it.
+
+`python -m benches.prefect_server PORT` serves until its standard input ends, so that it outlives nobody.
+"""
 
 import atexit
 import contextlib
@@ -10,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
@@ -18,10 +22,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import uvicorn
 
 ROOT: Final = Path(__file__).parents[1]
 START_SECONDS: Final = 180.0
-STOP_SECONDS: Final = 10.0
+# As long as Prefect gives its own.
+STOP_SECONDS: Final = 5.0
 CALLS_PATH: Final = "/bench/calls"
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
@@ -67,21 +73,19 @@ def running_prefect() -> Iterator[PrefectServer]:
     The first one of a process takes some 40 s, for it makes its database; later ones find it made.
     """
     port = _free_port()
-    command = [sys.executable, "-m", "uvicorn", "--factory", f"{__name__}:create_app", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    command = [sys.executable, "-m", "benches.prefect_server", str(port)]
     # As Prefect's own SubprocessASGIServer has it.
     variables = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     environment = {**_without_prefect(), **_quiet(), **variables, "PYTHONPATH": python_path()}
-    process = subprocess.Popen(command, env=environment, cwd=prefect_home())  # noqa: S603 - ours
+    process = subprocess.Popen(command, env=environment, cwd=prefect_home(), stdin=subprocess.PIPE)  # noqa: S603 - ours
     server = PrefectServer(process.pid, f"http://127.0.0.1:{port}")
     try:
         _wait_until_up(process, server)
         yield server
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=STOP_SECONDS)
+        if process.poll() is None:
             process.kill()
             process.wait()
 
@@ -92,6 +96,27 @@ def prefect_home() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="variations-bench-prefect-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def main(port: str) -> None:
+    """Serve until standard input ends."""
+    # As Prefect's own SubprocessASGIServer calls it.
+    config = uvicorn.Config(
+        "benches.prefect_server:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=int(port),
+        log_level="error",
+        lifespan="on",
+    )
+    server = uvicorn.Server(config)
+
+    def end() -> None:
+        sys.stdin.read()
+        server.should_exit = True
+
+    threading.Thread(target=end, daemon=True).start()
+    server.run()
 
 
 def create_app() -> Callable[[Message, Receive, Send], Awaitable[None]]:
@@ -157,3 +182,7 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

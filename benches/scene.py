@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benches.course import Course
-from benches.flow_process import cpu_seconds_of, run_flow
+from benches.flow_process import run_flow
 from benches.prefect_server import PrefectServer, running_prefect
-from benches.servers import S3Server, SandboxServer, running_s3, running_sandbox
+from benches.servers import S3Server, SandboxServer, cpu_seconds, running_s3, running_sandbox
 from variations.sandbox import sample_photos
 
 BUCKET: Final = "bench"
@@ -57,11 +57,11 @@ class Scene:
     def _prefect_seconds_when_quiet(self) -> float:
         """Return what the Prefect server's CPU time comes to once it has worked off what it was told."""
         give_up_at = time.monotonic() + WORK_OFF_SECONDS
-        after = cpu_seconds_of(self.prefect.pid)
+        after = cpu_seconds(self.prefect.pid)
         while time.monotonic() < give_up_at:
             before = after
             time.sleep(QUIET_SECONDS)
-            after = cpu_seconds_of(self.prefect.pid)
+            after = cpu_seconds(self.prefect.pid)
             if after - before < QUIET_SHARE * QUIET_SECONDS:
                 break
         return after

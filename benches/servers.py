@@ -151,13 +151,14 @@ def cpu_seconds(pid: int) -> float:
     try:
         # The command's name stands in parentheses, and may hold both of them.
         values = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        children = [
-            int(child)
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            for child in (task / "children").read_text(encoding="utf-8").split()
-        ]
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
+    children: list[int] = []
+    for task in tasks:
+        # A thread may end while the process goes on.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children += map(int, (task / "children").read_text(encoding="utf-8").split())
     # utime, stime, cutime and cstime, counted from the field after the name.
     own = sum(int(value) for value in values[11:15]) / _TICKS
     return own + sum(cpu_seconds(child) for child in children)

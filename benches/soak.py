@@ -39,10 +39,11 @@ def bench(options: Options) -> Report:
     sandbox = {"latency_seconds": 0.0, "workers": 256, "seed": options.seed}
     with running_scene(sources=sources, side_pixels=SIDE_PIXELS, **sandbox) as scene:
         say(f"{sources * each:,} images")
+        task_runs_before = scene.prefect.task_runs()
         course = scene.run(
             "augment", destination="soak", variations_per_source=each, max_in_flight=IN_FLIGHT, **SETTINGS
         )
-        calls, task_runs = scene.prefect.calls(), scene.prefect.task_runs()
+        calls, task_runs = scene.prefect.calls(), scene.prefect.task_runs() - task_runs_before
     return _report(options, course, calls, task_runs, sources=sources)
 
 

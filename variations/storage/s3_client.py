@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
+import boto3
 import boto3.session
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
+from botocore.handlers import add_expect_header
 
 from variations.storage.keys import without_secrets
 from variations.storage.s3_errors import EndpointNotAUrl
@@ -150,9 +152,14 @@ def _make_client(options: S3Options, *, region: str | None) -> "S3Client":
         retries={"mode": "standard", "total_max_attempts": options.attempts},
         max_pool_connections=options.threads,
         tcp_keepalive=True,
+        # Else it is put together anew for each request.
+        user_agent=f"Boto3/{boto3.__version__} variations",
     )
     region = region or options.region or session.region_name or _DEFAULT_REGION
     try:
-        return session.client("s3", region_name=region, endpoint_url=options.endpoint_url, config=config)
+        client = session.client("s3", region_name=region, endpoint_url=options.endpoint_url, config=config)
     except ValueError as error:
         raise EndpointNotAUrl from error
+    # What is put is small, and hardly ever refused: asking first whether it may be sent only takes time.
+    client.meta.events.unregister("before-call.s3", add_expect_header)
+    return client
