@@ -46,7 +46,6 @@ class Poller:
         """
         request_id = request.request_id or ""
         deadline = self._schedule.deadline_seconds
-        asked = 0.0
         while (age := self._age(request)) < deadline or not request.polls:
             # What an earlier run submitted is asked for at once, however old it is.
             if request.polls or not request.is_resumed:
@@ -58,11 +57,10 @@ class Poller:
                 status = await self._from_history(request, gone)
             match status:
                 case Completed():
-                    self._learn(request, status, asked=asked)
+                    self._learn(request, status, asked=age)
                     return status
                 case Failed():
                     raise errors.InferenceFailed(status.error, request_id=request_id)
-            asked = age
         raise errors.InferenceTimeout(request_id, age)
 
     async def _ask(self, request_id: str, *, seconds: float) -> Status:
@@ -98,9 +96,9 @@ class Poller:
                 return
 
     def _learn(self, request: Request, completed: Completed, *, asked: float) -> None:
-        """Learn how long a request took; where the API does not say, it was done between the last two polls."""
-        if completed.metrics.total_seconds is not None:
-            self._schedule.completed(completed.metrics.total_seconds)
+        """Learn how long a request took; where the API does not say, it was done since it was `asked` for before."""
+        if (seconds := completed.metrics.total_seconds) is not None:
+            self._schedule.completed(min(max(seconds, 0.0), self._schedule.deadline_seconds))
         elif not request.is_resumed:
             self._schedule.completed((asked + self._age(request)) / 2)
 

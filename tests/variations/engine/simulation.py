@@ -208,6 +208,7 @@ class FakeApi(httpx.AsyncBaseTransport):
     on_result: Callable[[str, int], Answer] = lambda *_: None
     on_poll: Callable[[], Answer] = lambda: None
     polls_bring_outputs: bool = True
+    tells_latency: bool = True
     on_history: Callable[[str, int], Answer] = lambda *_: None
     on_history_page: Callable[[int], Answer] = lambda _: None
     landed: Callable[["FakeApi"], Iterable["ApiRequest"]] = lambda _: ()
@@ -327,7 +328,9 @@ class FakeApi(httpx.AsyncBaseTransport):
             request.told_at = request.told_at or now
             count = self.made(request.inputs)
             body["status"] = "COMPLETED"
-            body["metrics"] = {"cost": PRICE_USD * count, "total_time": request.done_at - request.accepted_at}
+            body["metrics"] = {"cost": PRICE_USD * count}
+            if self.tells_latency:
+                body["metrics"]["total_time"] = request.done_at - request.accepted_at
             if with_output:
                 body["images"] = [{"url": output_url(request_id, k)} for k in range(count)]
                 body["output"] = [image["url"] for image in body["images"]]

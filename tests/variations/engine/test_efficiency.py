@@ -71,6 +71,15 @@ def test_a_few_polls_find_a_request_soon_after_it_is_done(
     assert waiting(list(api.requests.values())) <= 0.08
 
 
+def test_where_the_api_does_not_tell_how_long_a_request_took_the_polls_do() -> None:
+    """It was done between the last two of them."""
+    api = FakeApi(latency=lognormal(0.2), network_seconds=0.02, tells_latency=False)
+    outcomes, _ = run(api, variations(400), requests_per_minute=3000.0, max_in_flight=64)
+    assert {outcome.status for outcome in outcomes} == {"kept"}
+    assert requests_an_image(api) <= 6.5
+    assert waiting(list(api.requests.values())) <= 0.1
+
+
 def test_slots_are_hardly_ever_empty_or_held_for_what_is_done() -> None:
     """Where nothing else binds, the run takes little longer than the work that its slots have to do."""
     api, _ = made(640, lognormal(0.2), max_in_flight=64)
