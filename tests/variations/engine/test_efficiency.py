@@ -86,7 +86,7 @@ def test_slots_are_hardly_ever_empty_or_held_for_what_is_done() -> None:
     free_at = [0.0] * 64
     for request in api.requests.values():
         heapq.heapreplace(free_at, free_at[0] + request.done_at - request.accepted_at)
-    assert max(free_at) / seconds_in_all(api) >= 0.9
+    assert max(free_at) / seconds_in_all(api) >= 0.91
     assert requests_an_image(api) <= 8
 
 
