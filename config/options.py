@@ -10,6 +10,17 @@ from pydantic.fields import FieldInfo
 F = TypeVar("F", bound=Callable[..., object])
 
 VariationsPerSource = Annotated[int, Field(ge=1, le=1000, description="Variations wanted of each source.")]
+DryRun = Annotated[
+    bool, Field(description="Only show what would be made, at what cost and in what time: nothing is paid or written.")
+]
+Date = Annotated[
+    str,
+    Field(
+        pattern=r"^(\d{4}-\d{2}-\d{2})?$",
+        description="Day for {date}, {year}, {month} and {day} in source and destination, YYYY-MM-DD; empty: the one "
+        "that the run is scheduled for, in UTC.",
+    ),
+]
 Retry = Annotated[
     Literal["none", "failed"], Field(description="Whether variations that failed in earlier runs are tried again.")
 ]
@@ -50,6 +61,13 @@ MaxCostUsd = Annotated[
     float,
     Field(ge=0, le=1_000_000, description="What a run may cost at most, in USD, in flight included; 0: any."),
 ]
+MaxFailedPercent = Annotated[
+    float,
+    Field(ge=0, le=100, description="The run ends as failed where more of its images failed than this, in percent."),
+]
+Workers = Annotated[
+    int, Field(ge=0, le=64, description="Runs of the work deployment that make it; 0: it is made in this process.")
+]
 Unknown = Annotated[
     Literal["hold", "resubmit"],
     Field(
@@ -63,6 +81,7 @@ UnknownWaitSeconds = Annotated[
 Wait = Annotated[
     bool, Field(description="Wait while another run works on the dataset, and take over when it ends or dies.")
 ]
+Profile = Annotated[str, Field(description="Profile of variations.toml on the machine that runs; empty: none.")]
 
 
 def described(function: F) -> F:

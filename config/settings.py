@@ -1,4 +1,4 @@
-"""Settings: from the environment, then from a TOML profile; read once by the flow and passed down.
+"""Settings: from the environment, a TOML profile, and Prefect's blocks; read once by the flow and passed down.
 
 An environment variable is a setting's name in capitals: `VARIATIONS_` before all but the vendor's own (`SEGMIND_…`).
 In `variations.toml` (or the file that `VARIATIONS_CONFIG` names) the same names stand in small letters without that
@@ -46,6 +46,7 @@ _POINTERS: Final = {"VARIATIONS_CONFIG", "VARIATIONS_PROFILE"}
 
 _KEY: Final = re.compile(r"SG_\w+")
 _toml: ContextVar[dict[str, Any]] = ContextVar("toml", default={})  # noqa: B039 - nobody writes to it
+_stored: ContextVar[Mapping[str, Any]] = ContextVar("stored", default={})  # noqa: B039 - same
 
 
 def _comma_separated(value: Any) -> Any:
@@ -94,6 +95,8 @@ class Settings(BaseSettings):
     poll_interval_seconds: options.PollIntervalSeconds = 0.0
     deadline_seconds: options.DeadlineSeconds = 600.0
     max_cost_usd: options.MaxCostUsd = 0.0
+    max_failed_percent: options.MaxFailedPercent = 20.0
+    workers: options.Workers = 0
     unknown: options.Unknown = "hold"
     unknown_wait_seconds: options.UnknownWaitSeconds = 3600.0
     wait: options.Wait = False
@@ -116,6 +119,12 @@ class Settings(BaseSettings):
     )
     lease_seconds: float = Field(
         60.0, ge=1, le=3600, description="Seconds without a sign of life after which another run may take one over."
+    )
+    work_deployment: str = Field(
+        "work/variations", min_length=1, description="Deployment that workers are runs of, as flow/deployment."
+    )
+    concurrency_limit: str = Field(
+        "", description="Global concurrency limit of Prefect that each process at work takes a slot of; empty: none."
     )
     output_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         (), description="Hosts that outputs may be fetched from besides the API's own, separated by commas."
@@ -140,9 +149,15 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the TOML file that `load_settings` read behind the environment."""
+        """Put the TOML file and the stored settings that `load_settings` was given behind the environment."""
         del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_toml.get())
+        behind = (InitSettingsSource(settings_cls, init_kwargs=dict(one.get())) for one in (_toml, _stored))
+        return init_settings, env_settings, *behind
+
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key."""
+        return bool(self.segmind_api_key.get_secret_value())
 
     def endpoint(self) -> Endpoint:
         """Return the API and its key.
@@ -214,8 +229,15 @@ def variable_of(name: str) -> str:
     return name.upper() if name.startswith(VENDOR_PREFIX.lower()) else PREFIX + name.upper()
 
 
-def load_settings(overrides: Mapping[str, Any] | None = None, *, profile: str | None = None) -> Settings:
-    """Read the settings: `overrides` win over the environment, and that over the TOML profile.
+def load_settings(
+    overrides: Mapping[str, Any] | None = None, *, profile: str | None = None, stored: Mapping[str, Any] | None = None
+) -> Settings:
+    """Read the settings: `overrides` win over the environment, that over the TOML profile, and that over `stored`.
+
+    Args:
+        overrides: what a command or a flow was asked for.
+        profile: profile of the TOML file.
+        stored: what Prefect's blocks hold, from `config.blocks.stored_settings()`.
 
     Raises:
         SettingsError: a setting is unknown (with the nearest known name), out of bounds, or of the wrong type; or the
@@ -224,13 +246,15 @@ def load_settings(overrides: Mapping[str, Any] | None = None, *, profile: str | 
     _refuse_unknown_variables(os.environ)
     overrides = overrides or {}
     token = _toml.set(_from_toml(profile or os.environ.get("VARIATIONS_PROFILE"), os.environ.get("VARIATIONS_CONFIG")))
+    stored_token = _stored.set(stored or {})
     try:
         return Settings(**overrides)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        raise SettingsError("; ".join(_explained(problem, overrides) for problem in problems)) from None
+        raise SettingsError("; ".join(_explained(problem, overrides, stored or {}) for problem in problems)) from None
     finally:
         _toml.reset(token)
+        _stored.reset(stored_token)
 
 
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
@@ -279,7 +303,7 @@ def _shown(value: Any) -> Any:
     return _KEY.sub("SG_…", shown_uri(value) if "@" in value else value)
 
 
-def _explained(problem: ErrorDetails, overrides: Mapping[str, Any]) -> str:
+def _explained(problem: ErrorDetails, overrides: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
     location = str(problem["loc"][0])
     name = next((name for name in Settings.model_fields if location in {name, variable_of(name)}), location)
     if name not in Settings.model_fields:
@@ -287,4 +311,5 @@ def _explained(problem: ErrorDetails, overrides: Mapping[str, Any]) -> str:
     label = name if name in overrides or not os.environ.get(variable_of(name)) else variable_of(name)
     shown = "" if name == "segmind_api_key" else f" is {_shown(problem['input'])!r}:"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{label}{shown} {message[0].lower()}{message[1:]}"
+    where = " (in Prefect's block)" if name in stored and stored[name] == problem["input"] else ""
+    return f"{label}{where}{shown} {message[0].lower()}{message[1:]}"

@@ -6,19 +6,25 @@ from prefect import flow
 from pydantic import Field
 
 from config import load_settings, options
-from tasks import begun, publish
+from config.blocks import stored_settings
+from tasks import begun, day_of, ending, publish, recover_name, started
+from variations.dates import filled
 
 
-@flow(name="recover", retries=0, persist_result=False)
+@flow(name="recover", flow_run_name=recover_name, retries=0, persist_result=False)
 @options.described
 async def recover(
     destination: Annotated[
-        str, Field(min_length=1, description="The dataset whose runs are looked after: s3://bucket/prefix or a folder.")
+        str,
+        Field(
+            min_length=1,
+            description="The dataset whose runs are looked after: s3://bucket/prefix or a folder. May hold {date}, "
+            "{year}, {month} and {day}.",
+        ),
     ],
     wait: options.Wait = False,
-    profile: Annotated[
-        str, Field(description="Profile of variations.toml on the machine that runs; empty: none.")
-    ] = "",
+    date: options.Date = "",
+    profile: options.Profile = "",
 ) -> dict[str, Any]:
     """Close a run that died, and fetch what was paid for and is not in the dataset yet. Returns the receipt.
 
@@ -28,9 +34,12 @@ async def recover(
         DatasetBusy: a run works on the dataset, and will do this itself the next time.
         RunStopped: it ended before it was done.
     """
-    settings = load_settings({}, profile=profile or None)
-    job, limits = settings.recovery(destination), settings.limits()
-    lease_seconds = settings.lease_seconds
-    async with begun(job, endpoint=settings.endpoint(), limits=limits, lease_seconds=lease_seconds, wait=wait) as run:
-        receipt = await publish(run)
-    return receipt.as_dict()
+    async with ending() as end:
+        settings = load_settings({}, profile=profile or None, stored=await stored_settings())
+        job, limits = settings.recovery(filled(destination, day_of(date), name="destination")), settings.limits()
+        endpoint, lease_seconds = settings.endpoint(), settings.lease_seconds
+        async with begun(job, endpoint=endpoint, limits=limits, lease_seconds=lease_seconds, wait=wait) as run:
+            end.run = run
+            started(run)
+            end.result = await publish(run)
+    return end.state()  # type: ignore[no-any-return]

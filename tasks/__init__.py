@@ -1,17 +1,33 @@
 """Tasks: what a flow is made of. Each logs, calls the library once, and returns."""
 
-from tasks.begin import begun
-from tasks.progress import logged_progress
+from tasks.begin import begun, joined
+from tasks.crew import check_deployment, make_with_workers
+from tasks.ending import ending
+from tasks.events import started
+from tasks.outer_limit import one_slot
+from tasks.progress import shown_progress
+from tasks.runtime import augment_name, day_of, recover_name, work_name
 from tasks.shards import make_shards
-from tasks.steps import check_key, make_plan, make_shard, publish, recover_earlier
+from tasks.steps import check_key, look_ahead, make_plan, make_shard, publish, recover_earlier
 
 __all__ = [
+    "augment_name",
     "begun",
+    "check_deployment",
     "check_key",
-    "logged_progress",
+    "day_of",
+    "ending",
+    "joined",
+    "look_ahead",
     "make_plan",
     "make_shard",
     "make_shards",
+    "make_with_workers",
+    "one_slot",
     "publish",
     "recover_earlier",
+    "recover_name",
+    "shown_progress",
+    "started",
+    "work_name",
 ]

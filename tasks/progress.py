@@ -1,33 +1,87 @@
-"""Say in the run's log how far it is, while it moves."""
+"""Say how far a run is, while it moves: a log line, and an artifact with a bar."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
+from uuid import UUID
 
 from prefect import get_run_logger
+from prefect.artifacts import ProgressArtifact, aupdate_progress_artifact
 
 from variations.engine.progress import Progress
+from variations.receipt import duration
 
-EVERY_SECONDS: Final = 10.0
+LOG_SECONDS: Final = 10.0
+# A dozen calls of Prefect's API a minute.
+SHOW_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 20.0
 
 
 @asynccontextmanager
-async def logged_progress(progress: Progress) -> AsyncIterator[None]:
-    """Log a line every ten seconds in which something happened."""
+async def shown_progress(
+    progress: Progress, *, log_seconds: float = LOG_SECONDS, show_seconds: float = SHOW_SECONDS
+) -> AsyncIterator[None]:
+    """Log a line, and move the artifact `variations-progress`, every few seconds in which something happened."""
+    bar = _Bar(progress)
     logger = get_run_logger()
 
     async def log() -> None:
-        said = ""
-        while True:
-            await asyncio.sleep(EVERY_SECONDS)
-            if (line := progress.line()) != said:
-                logger.info(said := line)
+        logger.info(progress.line())
 
-    lines = asyncio.create_task(log())
+    await bar.show()
+    followers = [
+        asyncio.create_task(_follow(progress, log, seconds=log_seconds)),
+        asyncio.create_task(_follow(progress, bar.show, seconds=show_seconds)),
+    ]
     try:
         yield
     finally:
-        lines.cancel()
-        with suppress(asyncio.CancelledError):
-            await lines
+        for follower in followers:
+            follower.cancel()
+        await asyncio.gather(*followers, return_exceptions=True)
+    await bar.show()
+
+
+async def _follow(progress: Progress, say: Callable[[], Awaitable[None]], *, seconds: float) -> None:
+    said = progress.line()
+    while True:
+        await asyncio.sleep(seconds)
+        if (line := progress.line()) != said:
+            said = line
+            await say()
+
+
+class _Bar:
+    """The artifact of one run. That it cannot be shown is said once."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._began = asyncio.get_running_loop().time()
+        self._artifact_id: UUID | None = None
+        self._is_refused = False
+
+    async def show(self) -> None:
+        progress = self._progress
+        percent = 100 * progress.settled / progress.total if progress.total else 100.0
+        text = progress.line() + self._left()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                if self._artifact_id is None:
+                    artifact = ProgressArtifact(key="variations-progress", progress=percent, description=text)
+                    self._artifact_id = (await artifact.acreate()).id
+                else:
+                    await aupdate_progress_artifact(self._artifact_id, progress=percent, description=text)
+        except Exception as error:  # noqa: BLE001 - the dataset does not depend on what Prefect shows of it
+            if not self._is_refused:
+                get_run_logger().warning("The progress could not be shown: %r", error)
+            self._is_refused = True
+
+    def _left(self) -> str:
+        """Return about how long it takes yet, by how long it took until now."""
+        progress = self._progress
+        left = (progress.total or 0) - progress.settled
+        if not progress.settled or left <= 0 or progress.stopping:
+            return ""
+        seconds = (asyncio.get_running_loop().time() - self._began) * left / progress.settled
+        return f"; about {duration(seconds)} left"

@@ -4,17 +4,25 @@ The run itself, an open thing, is handed from task to task in one process; nothi
 Nor is anything retried, whatever Prefect's defaults are: a shard that is made twice is paid twice.
 """
 
+import logging
+
 from prefect import get_run_logger, task
-from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from tasks import shown
+from variations.api.client import Endpoint
+from variations.balance import with_balance
+from variations.engine.limits import Limits
+from variations.estimate import estimate
+from variations.job import Job
 from variations.receipt import Plan, Receipt, RunStopped
 from variations.run import Run
 from variations.tally import Recovery, Tally
+from variations.workers.worker import WorkerRun
 
 
 @task(name="check key", task_run_name="check key", retries=0, cache_policy=NO_CACHE, persist_result=False)
-async def check_key(run: Run) -> float | None:
+async def check_key(run: Run | WorkerRun) -> float | None:
     """Check the key before anything is paid; returns the balance in USD if the API tells it."""
     balance = await run.check()
     told = "accepted" if balance is None else f"accepted, the balance is {balance:,.2f} USD"
@@ -35,16 +43,33 @@ async def recover_earlier(run: Run, *, wait: bool = False) -> Recovery:
 async def make_plan(run: Run) -> Plan:
     """Plan the run and show the plan as an artifact."""
     plan = await run.plan()
-    get_run_logger().info("Planned: %s", "; ".join(f"{name} {value}" for name, value in plan.lines()))
-    await _show("variations-plan", plan.markdown())
+    get_run_logger().info("Planned: %s", plan.summary())
+    await shown.show_plan(plan)
     return plan
 
 
-@task(name="shard", task_run_name="shard-{shard}", retries=0, cache_policy=NO_CACHE, persist_result=False)
-async def make_shard(run: Run, *, shard: int) -> Tally:
-    """Make the variations of one shard."""
+@task(name="plan", task_run_name="plan", retries=0, cache_policy=NO_CACHE, persist_result=False)
+async def look_ahead(job: Job, *, limits: Limits, endpoint: Endpoint | None) -> Plan:
+    """Say what a run would do, and show it as an artifact; with a key, the balance too. Nothing is paid or written."""
+    plan = await with_balance(await estimate(job, limits=limits), endpoint)
+    get_run_logger().info("Nothing is paid or written. Planned: %s", plan.summary())
+    await shown.show_plan(plan)
+    return plan
+
+
+@task(
+    name="shard",
+    task_run_name="shard {shard:05d} of {shards}",
+    retries=0,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def make_shard(run: Run | WorkerRun, *, shard: int, shards: int) -> Tally:
+    """Make the variations of one shard; it has the number that its journal has in the dataset."""
     tally = await run.make(shard)
-    get_run_logger().debug("Shard %d: %d kept, %d failed, %d unknown", shard, tally.kept, tally.failed, tally.unknown)
+    level = logging.WARNING if tally.failed or tally.unknown else logging.DEBUG
+    said = "Shard %05d of %d: %d kept, %d failed, %d unknown"
+    get_run_logger().log(level, said, shard, shards, tally.kept, tally.failed, tally.unknown)
     return tally
 
 
@@ -54,14 +79,7 @@ async def publish(run: Run) -> Receipt:
     try:
         receipt = await run.publish()
     except RunStopped as stopped:
-        await _show("variations-receipt", stopped.receipt.markdown())
+        await shown.show_receipt(stopped.receipt)
         raise
-    await _show("variations-receipt", receipt.markdown())
+    await shown.show_receipt(receipt)
     return receipt
-
-
-async def _show(key: str, markdown: str) -> None:
-    try:
-        await acreate_markdown_artifact(markdown, key=key)
-    except Exception:  # noqa: BLE001 - the dataset does not depend on what Prefect shows of it
-        get_run_logger().warning("The artifact %s could not be shown", key, exc_info=True)

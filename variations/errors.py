@@ -43,7 +43,8 @@
         ├── BudgetReached           what the run may cost at most is, or would be, used up
         ├── DatasetBusy             another run works on this dataset
         ├── ServiceDown             the API cannot be reached, or failed many submits in a row
-        └── StoppedByUser           Ctrl-C or SIGTERM
+        ├── StoppedByUser           Ctrl-C or SIGTERM
+        └── RunOver                 the run that this machine helps with is closed
 
 `code` is the short, stable name that lands in the metadata's `error_code`.
 """
@@ -352,3 +353,19 @@ class StoppedByUser(RunPaused):
     """Ctrl-C or SIGTERM: nothing more was submitted; what was in flight was finished, or is left to the next run."""
 
     code = "stopped_by_user"
+
+
+class RunOver(RunPaused):
+    """The run that this machine helps with is closed, or the one that planned it is gone."""
+
+    code = "run_over"
+
+
+def of_code(code: str, message: str) -> "RunError | RunPaused":
+    """Return why a run was stopped, as another machine wrote it down; what is not known is a `RunError`."""
+    kinds: list[type[VariationsError]] = [RunError, RunPaused]
+    for kind in kinds:
+        if kind.code == code and issubclass(kind, RunError | RunPaused):
+            return kind(message)
+        kinds += kind.__subclasses__()
+    return RunError(message)

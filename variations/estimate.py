@@ -1,7 +1,7 @@
 """What a run would do, and what it would cost: the manifest read against what the dataset has."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from variations.dataset import check_labels
 from variations.engine.limits import Limits
@@ -9,6 +9,7 @@ from variations.errors import BadInput
 from variations.job import Job
 from variations.known import Known
 from variations.manifest import fetch_manifest
+from variations.models import RejectedSource, Source
 from variations.plan import Planner, Spool
 from variations.receipt import Plan
 from variations.recovery import peek
@@ -84,3 +85,21 @@ async def read_manifest(
         rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
     )
     return planner, plan
+
+
+async def read_signed(job: Job) -> dict[str, str]:
+    """Read from a job's manifest which sources carry a signature: public URI → URI. No plan holds them.
+
+    Raises:
+        ManifestError: the manifest is missing, empty or unusable.
+        StorageError: it cannot be read.
+    """
+    if job.source is None:
+        return {}
+
+    def read(batches: Iterable[list[Source | RejectedSource]]) -> dict[str, str]:
+        sources = (source for batch in batches for source in batch if isinstance(source, Source))
+        return {source.public_uri: source.uri for source in sources if source.uri != source.public_uri}
+
+    async with fetch_manifest(job.source, uri_column=job.uri_column, id_column=job.id_column) as manifest:
+        return await asyncio.to_thread(read, manifest.batches())

@@ -9,6 +9,9 @@ _runs/<run_id>/plan/shard-<shard>.parquet          the variations of a shard
 _runs/<run_id>/journal/<shard>/<n>.jsonl           what a shard did, as it happened
 _runs/<run_id>/notes/<variation>-<request>.json    requests of which a replaced writer learned
 _runs/<run_id>/metadata/part-<shard>-<n>.parquet   the rows of a shard, as its journal's first n objects tell them
+_runs/<run_id>/workers/<worker>.json               the last sign of life of a machine that works on the run
+_runs/<run_id>/left/<worker>.json                  what one that has left did
+_runs/<run_id>/budget.json                         what each of them may spend
 _runs/<run_id>/receipt.json                        what the run did; created only once
 """
 
@@ -68,6 +71,31 @@ def part_key(run_id: str, part: str) -> str:
 def shard_part(shard: int, number: int) -> str:
     """Return the name of the rows of a shard, as the first `number` objects of its journal tell them."""
     return f"{shard:05d}-{number:08d}"
+
+
+def workers_prefix(run_id: str) -> str:
+    """Return the folder of the machines that work on a run."""
+    return f"{run_prefix(run_id)}workers/"
+
+
+def worker_key(run_id: str, worker: str) -> str:
+    """Return the key of the sign of life of a machine that works on a run."""
+    return f"{workers_prefix(run_id)}{worker}.json"
+
+
+def left_prefix(run_id: str) -> str:
+    """Return the folder of the machines that have left a run."""
+    return f"{run_prefix(run_id)}left/"
+
+
+def left_key(run_id: str, worker: str) -> str:
+    """Return the key of what a machine did that has left."""
+    return f"{left_prefix(run_id)}{worker}.json"
+
+
+def budget_key(run_id: str) -> str:
+    """Return the key of what each machine that works on a run may spend."""
+    return f"{run_prefix(run_id)}budget.json"
 
 
 def receipt_key(run_id: str) -> str:

@@ -25,8 +25,13 @@ from variations.models import Attempt, RejectedSource, Source, Variation
 from variations.parameters import MODEL, Parameters
 from variations.receipt import SAMPLES
 
-# So many task runs a run at the most; a small run has one image a task, so that each shows in the Prefect UI.
+# So many task runs a run at the most.
 MAX_SHARDS: Final = 200
+# A run of so many has one variation a task, so that each shows in the Prefect UI.
+SMALL_RUN: Final = 40
+# Beyond that shards grow to this size before there are more of them: what is in flight in one shard shares the objects
+# of its journal, and a PUT is what costs most.
+FULL_SHARD: Final = 50
 SPOOL_ROWS: Final = 10_000
 _LARGEST_SEED: Final = 2**31 - 1
 
@@ -86,7 +91,8 @@ class Counts:
 
     def shard_size(self) -> int:
         """Return how many variations a shard holds: one in a small run, more in a large one."""
-        return max(1, math.ceil(self.new / MAX_SHARDS))
+        of_its_size = min(FULL_SHARD, math.ceil(self.new / SMALL_RUN))
+        return max(1, of_its_size, math.ceil(self.new / MAX_SHARDS))
 
     def shards(self) -> int:
         """Return how many shards the new variations make."""

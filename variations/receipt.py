@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from variations.errors import RunError, RunPaused
+from variations.failures import as_values
 from variations.tally import Recovery, Tally, UnknownItem
 
 # Markdown that a value may hold: emphasis, code, links, images and the table's bars. A `_` within a word is none.
@@ -21,7 +22,8 @@ class Plan:
 
     `variations` = `already_done` + `failed_before` + `unknown_before` + `new`; `images` are what the new ones come to.
     `seconds` is about how long they take at `requests_per_minute`: the limit, or what a run begins with where none is
-    told. `rejected_rows` says of the first ten what is wrong with them.
+    told. `rejected_rows` says of the first ten what is wrong with them. `balance_usd` is the account's, where it was
+    asked for, and `balance_error` why it is not known.
     """
 
     run_id: str
@@ -48,6 +50,8 @@ class Plan:
     partly_there: int = 0
     resubmitted: int = 0
     max_cost_usd: float = 0.0
+    balance_usd: float | None = None
+    balance_error: str = ""
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "Plan":
@@ -79,6 +83,7 @@ class Plan:
             ("new", f"{self.new:,} in {self.shards:,} shard{'s' * (self.shards != 1)}"),
             ("images to pay for", f"{self.images:,}"),
             ("cost", f"about {self.cost_usd:,.2f} USD{self._budget()}"),
+            *self._balance(),
             ("time", f"about {duration(self.seconds)} at {limit}, {self.max_in_flight} in flight"),
             *_rejected(self.rejected_rows, self.rejected),
         ]
@@ -88,6 +93,19 @@ class Plan:
             return ""
         refused = ": a run refuses" if self.cost_usd > self.max_cost_usd else ""
         return f", of {self.max_cost_usd:,.2f} at most{refused}"
+
+    def _balance(self) -> list[tuple[str, str]]:
+        if self.balance_usd is None:
+            return [("balance", f"not known: {self.balance_error}")] if self.balance_error else []
+        refused = ": a run refuses" if self.cost_usd > self.balance_usd else ""
+        return [("balance", f"{self.balance_usd:,.2f} USD{refused}")]
+
+    def summary(self) -> str:
+        """Say it in a line."""
+        there = f", {self.already_done:,} variations already there" if self.already_done else ""
+        images = f"{self.images:,} image{'s' * (self.images != 1)} to make"
+        cost = f" for about {self.cost_usd:,.2f} USD in about {duration(self.seconds)}" if self.images else ""
+        return f"{images}{cost}{there}"
 
     def markdown(self) -> str:
         """Return a table for a Prefect artifact."""
@@ -101,8 +119,9 @@ class Receipt:
     `paid` counts images that the API charged for; `unknown` ones may be paid for too, at `cost_at_risk_usd`. `left` are
     variations that it did not come to, because it was stopped: the next run makes them. `requests` are API calls by
     kind; `refused` of them were, for the plan's request limit, which showed as about `limit_found` a minute. `errors`
-    and `notes` count images by what is said of them, with a sample of each error's text. `dataset_rows` is the size of
-    the metadata afterwards, None if it could not be published.
+    and `notes` count images by what is said of them, with a sample of each error's text; `failures` (of the module of
+    that name) tell more of them. `dataset_rows` is the size of the metadata afterwards, None if it could not be
+    published.
     """
 
     run_id: str
@@ -144,6 +163,7 @@ class Receipt:
     set_price_usd: float | None = None
     refused: int = 0
     limit_found: float | None = None
+    failures: tuple[dict[str, Any], ...] = ()
 
     @classmethod
     def of(
@@ -168,6 +188,7 @@ class Receipt:
         """Put a receipt together from what was planned and what the journals came to; `held` is of earlier runs."""
         unknowns = {item.variation_id: item for item in held} | tally.unknowns
         calls = dict(requests or {})
+        failures = as_values(tally.failures.values())
         return cls(
             run_id=plan.run_id,
             source=plan.source,
@@ -197,7 +218,7 @@ class Receipt:
             requests=calls,
             requests_per_image=round(sum(calls.values()) / tally.kept, 2) if tally.kept and calls else None,
             errors=dict(tally.errors.most_common()),
-            error_samples=tally.error_samples,
+            error_samples={one["code"]: one["samples"][0]["error"] or "" for one in reversed(failures)},
             notes=dict(tally.notes.most_common()),
             rejected_rows=plan.rejected_rows,
             stopped_by=stopped_by,
@@ -208,6 +229,7 @@ class Receipt:
             set_price_usd=set_price_usd,
             refused=refused,
             limit_found=limit_found,
+            failures=tuple(failures),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -224,6 +246,26 @@ class Receipt:
         now = self.failed + self.unknown + self.rejected + self.left
         before = self.failed_before + self.unknown_before + self.partly_there + len(self.unknowns)
         return not (now or before or self.stopped_by)
+
+    @property
+    def failed_percent(self) -> float:
+        """Of the images of which it is known what became, or that are unknown, how many failed."""
+        return 100 * self.failed / max(1, self.kept + self.failed + self.unknown)
+
+    def summary(self) -> str:
+        """Say in a line what came of it."""
+        if not self.source:
+            found = Recovery(**self.recovery) if self.recovery else Recovery()
+            counts = [(found.kept, "recovered"), (found.failed, "failed"), (found.still_unknown, "still unknown")]
+            parts, cost_usd = _counted(counts) or ["nothing was open"], found.cost_usd
+        else:
+            counts = [(self.kept, "kept"), (self.failed, "failed"), (self.unknown, "unknown")]
+            counts += [(self.rejected, "rejected"), (self.left, "left for the next run")]
+            parts, cost_usd = (
+                _counted(counts) or [f"nothing to make, {self.already_done:,} already there"],
+                self.cost_usd,
+            )
+        return ", ".join([*parts, f"{cost_usd:.2f} USD"])
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
@@ -320,8 +362,12 @@ def duration(seconds: float) -> str:
 
 def markdown_table(title: str, lines: Iterable[tuple[str, str]]) -> str:
     """Return a two-column table; what could break it is escaped."""
-    rows = [f"| {name} | {_cell(value)} |" for name, value in lines]
+    rows = [f"| {name} | {markdown_text(value)} |" for name, value in lines]
     return "\n".join([f"## {title}", "", "| | |", "| --- | --- |", *rows, ""])
+
+
+def _counted(counts: Iterable[tuple[int, str]]) -> list[str]:
+    return [f"{count:,} {what}" for count, what in counts if count]
 
 
 def _held(failed: int, unknown: int, partly: int) -> list[tuple[str, str]]:
@@ -341,7 +387,8 @@ def _rejected(first: tuple[str, ...], count: int) -> list[tuple[str, str]]:
     return [*(("rejected", row) for row in first), *more]
 
 
-def _cell(value: str) -> str:
+def markdown_text(value: str) -> str:
+    """Return a text as Markdown that shows it, in one line."""
     text = _MARKUP.sub(r"\\\g<0>", " ".join(value.splitlines()))
     return text.replace("&", "&amp;").replace("<", "&lt;")
 

@@ -6,7 +6,6 @@ the API itself and later by its history, and a submit whose answer was lost is l
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
@@ -16,7 +15,6 @@ from typing import Final, TypeVar
 from variations import errors
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
-from variations.engine.request import Unsettled
 from variations.known import Before, Known
 from variations.layout import journal_prefix, plan_key, receipt_key
 from variations.ledger.journal import Journal, Note, read_notes
@@ -25,11 +23,13 @@ from variations.ledger.records import Settled
 from variations.ledger.story import Item
 from variations.models import Outcome, Variation
 from variations.parameters import MODEL
+from variations.planned import read_planned
 from variations.publish import read_known
-from variations.receipt import Plan, Receipt
-from variations.shards import Shard, finish_shard, read_shard
+from variations.receipt import Receipt
+from variations.shards import Shard, close_shard, finish_shard, read_shard
 from variations.storage import Storage
 from variations.tally import Recovery, Tally
+from variations.unsettled import adopt_notes, age_seconds, tell_requests, unsettled_of
 
 # Output files live for about 7 days. What is older cannot be had any more, and is not asked for again.
 SETTLE_SECONDS: Final = 8 * 86400.0
@@ -53,26 +53,13 @@ async def close_run(storage: Storage, run_id: str, *, writer: str, price_usd: fl
     """
     # A plan is created only once: where there is none yet, this one keeps the run from ever beginning.
     await storage.put_if_absent(plan_key(run_id), b"{}\n")
-    try:
-        planned = json.loads(await storage.get(plan_key(run_id)))
-        if not planned:
-            return Tally()
-        plan = Plan.of_json(planned)
-        model = planned["recipe"]["model"]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise errors.JournalDamaged(f"{storage.uri_of(plan_key(run_id))}: it is no plan") from error
+    planned = await read_planned(storage, run_id)
+    if planned is None:
+        return Tally()
+    plan, model = planned.plan, planned.model
 
     async def close(shard: int) -> Tally:
-        journal = Journal(storage, run_id=run_id, shard=shard, writer=writer)
-        await journal.replay()
-        if journal.story.tally is not None:
-            return Tally.of_dict(journal.story.tally)
-        try:
-            await journal.take_over()
-            read = await read_shard(storage, run_id, shard)
-            return await finish_shard(storage, journal, read, model=model, price_usd=price_usd)
-        finally:
-            await journal.aclose()
+        return await close_shard(storage, run_id, shard, writer=writer, model=model, price_usd=price_usd)
 
     tally = Tally()
     for one in await at_once(close, range(plan.shards)):
@@ -171,39 +158,29 @@ class Settler:
         items = [journal.story.items[name] for name in wanted if name in journal.story.items]
         stale = [item for item in items if not item.is_open]
         # The history cannot answer any more; so whoever asks for it may have these submitted again.
-        old = [item for item in items if item.is_open and item.request_id is None and _age(item, now) > LOOK_SECONDS]
-        self.not_found.update((bytes.fromhex(item.variation_id), _age(item, now)) for item in old)
-        young = [item for item in items if item.is_open and _age(item, now) <= _lookable_seconds(item)]
-        gone = [item for item in items if item.is_open and item.request_id and _age(item, now) > SETTLE_SECONDS]
+        old = [
+            item for item in items if item.is_open and item.request_id is None and age_seconds(item, now) > LOOK_SECONDS
+        ]
+        self.not_found.update((bytes.fromhex(item.variation_id), age_seconds(item, now)) for item in old)
+        young = [item for item in items if item.is_open and age_seconds(item, now) <= _lookable_seconds(item)]
+        gone = [item for item in items if item.is_open and item.request_id and age_seconds(item, now) > SETTLE_SECONDS]
         if not stale and not young and not gone:
             return
-        for item in journal.story.items.values():
-            for request_id in item.request_ids:
-                self._engine.is_another(request_id)
+        tell_requests(self._engine, journal)
         before = journal.next_number
         shard = await read_shard(self._storage, run_id, number)
         if any(item.request_id is None for item in young):
-            await self._adopt_notes(journal, young)
+            await adopt_notes(journal, await self._notes_of(run_id), young)
         variations = shard.variations()
         for item in gone:
             await journal.append(self._given_up(item, variations[item.variation_id]))
-        unsettled = [
-            Unsettled(
-                variation=variations[item.variation_id],
-                redux_image=item.redux_image,
-                request_id=item.request_id,
-                intended_at=item.intended_at,
-                intended=asked - _age(item, now),
-            )
-            for item in young
-            if item.variation_id in variations
-        ]
+        unsettled = unsettled_of(young, variations, now=now, asked=asked)
         try:
             outcomes = await self._engine.resume(unsettled, journal)
         finally:
             await journal.aclose()
         self.result.looked_for += len(unsettled)
-        self._count(outcomes, {item.variation_id: _age(item, now) for item in young})
+        self._count(outcomes, {item.variation_id: age_seconds(item, now) for item in young})
         self._settled += sum(not item.is_open for item in items)
         if journal.next_number > before or stale:
             self.touched.add(run_id)
@@ -238,15 +215,11 @@ class Settler:
         except errors.RunError as error:
             self._engine.stop(error)
 
-    async def _adopt_notes(self, journal: Journal, items: Iterable[Item]) -> None:
-        """Take in what a replaced writer learned after it could no longer write it into the journal."""
-        reading = self._notes.get(journal.run_id)
+    async def _notes_of(self, run_id: str) -> list[Note]:
+        reading = self._notes.get(run_id)
         if reading is None:
-            reading = self._notes[journal.run_id] = asyncio.create_task(read_notes(self._storage, journal.run_id))
-        requests = {note.variation_id: note.request_id for note in await reading}
-        for item in items:
-            if item.request_id is None and item.variation_id in requests:
-                await journal.accept(item.variation_id, requests[item.variation_id], found_in="note")
+            reading = self._notes[run_id] = asyncio.create_task(read_notes(self._storage, run_id))
+        return await reading
 
 
 def _note(known: Known, item: Item, before: Before) -> None:
@@ -261,10 +234,6 @@ def _note(known: Known, item: Item, before: Before) -> None:
 
 def _lookable_seconds(item: Item) -> float:
     return LOOK_SECONDS if item.request_id is None else SETTLE_SECONDS
-
-
-def _age(item: Item, now: datetime) -> float:
-    return max(0.0, (now - item.intended_at).total_seconds()) if item.intended_at else 0.0
 
 
 async def at_once(call: Callable[[A], Awaitable[T]], arguments: Iterable[A]) -> list[T]:

@@ -6,7 +6,6 @@ import random as random_module
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,44 +24,26 @@ from variations.estimate import read_manifest
 from variations.job import Job
 from variations.known import Known
 from variations.layout import OPEN_KEY, part_key, plan_key, plan_shard_key, receipt_key
-from variations.ledger.journal import Journal
 from variations.ledger.lock import LEASE_SECONDS, DatasetLock
 from variations.ledger.probe import check_conditional_writes
 from variations.ledger.writer import Writer
-from variations.plan import Spool, cut, variations_of
+from variations.making import ShardMaker
+from variations.plan import Spool, cut
+from variations.planned import planned_bytes, read_planned
 from variations.publish import publish, read_known
-from variations.receipt import Plan, Receipt, RunStopped, json_bytes, started
+from variations.receipt import Plan, Receipt, RunStopped, started
 from variations.recovery import Settler, close_run
-from variations.shards import Shard, finish_shard, outcomes_of, read_shard, tally_of
 from variations.storage import Storage, open_storage
 from variations.tally import Recovery, Tally, UnknownItem
+from variations.workers.crew import Crew
+from variations.workers.shared_budget import open_budget
 
 # A connection for each request in flight, and some for what is being fetched.
-_SPARE_CONNECTIONS: Final = 16
+SPARE_CONNECTIONS: Final = 16
 # After so long the balance is asked for again.
 BALANCE_SECONDS: Final = 60.0
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Begun:
-    """A shard that was begun: its journal until its rows are written, and then what they came to."""
-
-    journal: Journal | None
-    shard: Shard | None = None
-    tally: Tally | None = None
-
-    def end(self, tally: Tally) -> None:
-        """Keep the numbers and let go of the rest: a large run has a million items in its journals."""
-        self.tally = tally
-        self.journal = self.shard = None
-
-    def told(self, *, price_usd: float) -> Tally:
-        """Return what it came to, or what its journal tells so far."""
-        if self.tally is not None or self.journal is None or self.shard is None:
-            return self.tally or Tally()
-        return tally_of(self.journal, outcomes_of(self.journal, self.shard, price_usd=price_usd))
 
 
 class Run:
@@ -98,14 +79,16 @@ class Run:
         self._lock = lock
         self._started = clock.now()
         self._started_at = clock.monotonic()
-        self._signed: dict[str, str] = {}
         self._balance_usd: float | None = None
         self._known: Known | None = None
         self._recovery = Recovery()
         self._held: list[UnknownItem] = []
         self._resubmit: set[bytes] = set()
         self._plan: Plan | None = None
-        self._begun: dict[int, _Begun] = {}
+        self._maker: ShardMaker | None = None
+        self._next_shard = 0
+        self._crew: Crew | None = None
+        self._crew_tally: Tally | None = None
         self._rows: int | None = None
         # Whether there is nothing that the next run would have to do for the run that is open.
         self._is_finished = True
@@ -209,11 +192,24 @@ class Run:
                 await self._storage.put(part_key(self.run_id, "rejected"), spool.rejected)
         self._is_finished = False
         # The last one: a plan that lies there is whole. And only once: a run that was closed meanwhile has one already.
-        content = json_bytes({**asdict(plan), "recipe": self._recipe()})
+        content = planned_bytes(
+            plan,
+            self.job,
+            limits=self._limits,
+            lease_seconds=self._lock.lease_seconds,
+            signed_sources=len(planner.signed),
+        )
         key = plan_key(self.run_id)
         if await self._storage.put_if_absent(key, content) is None and await self._storage.get(key) != content:
             raise Replaced(f"{self._storage.uri_of(key)}: this run was closed by another one")
-        self._signed = planner.signed
+        self._maker = ShardMaker(
+            self._storage,
+            engine=self.engine,
+            writer=self._writer,
+            run_id=self.run_id,
+            model=self.job.recipe.model,
+            signed=planner.signed,
+        )
         self._plan = plan
         self.engine.progress.total = plan.images
         return plan
@@ -234,9 +230,28 @@ class Run:
                 f"{cost}, and the balance is {balance:,.2f} USD; nothing was submitted: top it up, or ask for fewer"
             )
 
-    def _recipe(self) -> dict[str, object]:
-        recipe = self.job.recipe
-        return {**asdict(recipe), "parameters": recipe.parameters.model_dump(exclude={"seed"})}
+    async def take(self) -> int | None:
+        """Take the next shard of the plan; None once there is none, or nothing more is to be done."""
+        if self._plan is None or self._next_shard >= self._plan.shards or self.engine.stopped_by is not None:
+            return None
+        self._next_shard += 1
+        return self._next_shard - 1
+
+    async def open_to_workers(self) -> Crew:
+        """Let other machines take the shards of the plan, in place of this process; returns who looks after them.
+
+        Raises:
+            StorageError: the store says no.
+        """
+        if self._limits.max_cost_usd:
+            await open_budget(self._storage, self.run_id)
+        planned = await read_planned(self._storage, self.run_id)
+        if planned is None:
+            raise Replaced(f"{self._storage.uri_of(plan_key(self.run_id))}: this run was closed by another one")
+        self._crew = Crew(
+            self._storage, planned, engine=self.engine, lock=self._lock, grace_seconds=self._limits.grace_seconds
+        )
+        return self._crew
 
     async def make(self, shard: int) -> Tally:
         """Make the variations of one shard, and write its rows.
@@ -247,41 +262,9 @@ class Run:
         Raises:
             RuntimeError: the shard was begun already; making it again would pay again.
         """
-        if shard in self._begun:
-            raise RuntimeError(f"shard {shard} was begun already, and is not made twice")
-        journal = self._journal(shard)
-        begun = self._begun[shard] = _Begun(journal)
-        try:
-            planned = begun.shard = await read_shard(self._storage, self.run_id, shard, signed=self._signed)
-            await journal.claim()
-            await self.engine.run(variations_of(planned.table, signed=self._signed), journal)
-            await journal.aclose()
-            begun.end(await self._finish(journal, planned))
-        except (StorageError, Replaced) as error:
-            self.engine.stop(error)
-        return begun.told(price_usd=self.engine.budget.price_usd)
-
-    def _journal(self, shard: int) -> Journal:
-        return Journal(
-            self._storage, run_id=self.run_id, shard=shard, writer=self._writer.token, sleep=self._clock.sleep
-        )
-
-    async def _finish(self, journal: Journal, shard: Shard) -> Tally:
-        return await finish_shard(
-            self._storage, journal, shard, model=self.job.recipe.model, price_usd=self.engine.budget.price_usd
-        )
-
-    async def _finish_what_is_not(self) -> None:
-        """Write the rows of shards that could not be written at their end, from what their journals hold."""
-        for number, begun in self._begun.items():
-            if begun.tally is not None:
-                continue
-            journal = self._journal(number)
-            await journal.replay()
-            if journal.story.tally is None:
-                begun.end(await self._finish(journal, await read_shard(self._storage, self.run_id, number)))
-            else:
-                begun.end(Tally.of_dict(journal.story.tally))
+        if self._maker is None:
+            raise RuntimeError("a run is planned before its shards are made")
+        return await self._maker.make(shard)
 
     async def publish(self) -> Receipt:
         """Merge the rows into the dataset's metadata, and write the receipt; where nothing was to be done, write none.
@@ -292,8 +275,10 @@ class Run:
         try:
             # Who slept and was taken over leaves the journals to the one who has them now.
             await self._lock.confirm()
-            if self._plan is not None:
-                await self._finish_what_is_not()
+            if self._maker is not None:
+                if self._crew is not None:
+                    self._crew_tally = await self._crew.close(writer=self._writer.token)
+                await self._maker.finish()
                 self._rows = await publish(self._storage, [self.run_id])
             if self._plan is not None or self._recovery.lines():
                 await self._storage.put_if_absent(receipt_key(self.run_id), self._receipt().to_bytes())
@@ -309,9 +294,7 @@ class Run:
         return receipt
 
     def _receipt(self) -> Receipt:
-        tally = Tally()
-        for begun in self._begun.values():
-            tally.merge(begun.told(price_usd=self.engine.budget.price_usd))
+        tally = self._crew_tally or (self._maker.tally() if self._maker is not None else Tally())
         reason = self.engine.stopped_by
         return Receipt.of(
             self._plan or Plan(self.run_id, self.job.source or "", self.job.destination),
@@ -361,7 +344,7 @@ async def open_run(
     """
     clock = clock or SystemClock()
     storage = open_storage(job.destination, missing_ok=True)
-    async with default_http_client(max_connections=limits.most_in_flight + _SPARE_CONNECTIONS) as http:
+    async with default_http_client(max_connections=limits.most_in_flight + SPARE_CONNECTIONS) as http:
         try:
             async with running(
                 job,

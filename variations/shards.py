@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from variations.dataset import outcomes_table, parquet_bytes
 from variations.errors import JournalDamaged
 from variations.layout import part_key, plan_shard_key, shard_part
-from variations.ledger.journal import Journal
+from variations.ledger.journal import Journal, read_tally
 from variations.models import Outcome, Variation
 from variations.plan import label_schema_of, variations_of
 from variations.storage import Storage
@@ -69,6 +69,30 @@ async def finish_shard(storage: Storage, journal: Journal, shard: Shard, *, mode
     tally = tally_of(journal, outcomes)
     await journal.end(tally.as_dict())
     return tally
+
+
+async def close_shard(
+    storage: Storage, run_id: str, number: int, *, writer: str, model: str, price_usd: float
+) -> Tally:
+    """Make sure that nobody submits anything more of a shard, and that its rows are written; return what it came to.
+
+    Raises:
+        Replaced: somebody else closes it at the same time.
+        JournalDamaged: what lies there is not what a run of ours wrote.
+        StorageError: the store says no.
+    """
+    tally = await read_tally(storage, run_id, number)
+    if tally is not None:
+        return Tally.of_dict(tally)
+    journal = Journal(storage, run_id=run_id, shard=number, writer=writer)
+    try:
+        await journal.take_over()
+        if journal.story.tally is not None:
+            return Tally.of_dict(journal.story.tally)
+        read = await read_shard(storage, run_id, number)
+        return await finish_shard(storage, journal, read, model=model, price_usd=price_usd)
+    finally:
+        await journal.aclose()
 
 
 def outcomes_of(journal: Journal, shard: Shard, *, price_usd: float) -> list[Outcome]:

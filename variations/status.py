@@ -20,6 +20,7 @@ from variations.ledger.lock import Seen, look
 from variations.receipt import duration
 from variations.recovery import LOOK_SECONDS, at_once, shards_begun
 from variations.storage import Storage
+from variations.workers.roster import Roster, Sign
 
 RESULT_LIFETIME_SECONDS: Final = 3600.0
 OUTPUT_LIFETIME_SECONDS: Final = 7 * 86400.0
@@ -60,6 +61,7 @@ class DatasetStatus:
         seen: who works on it, or did last; None if that is not known.
         runs: receipts of its last runs, newest first; of one that has none the `run_id` and whether it `is_open`.
         open_requests: of a run that is open, and of those before.
+        workers: that give signs of life, each with what it has done; none where a run does its work itself.
     """
 
     destination: str
@@ -67,6 +69,7 @@ class DatasetStatus:
     seen: Seen | None
     runs: tuple[dict[str, Any], ...]
     open_requests: tuple[OpenRequest, ...]
+    workers: tuple[Sign, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -78,6 +81,7 @@ class DatasetStatus:
             "at_work": self._at_work(),
             "works_on_it": str(run.writer) if run and run.writer and not run.writer.is_certainly_dead() else None,
             "sign_of_life_seconds": self.seen.age_seconds if self.seen and run and run.writer else None,
+            "workers": [{"works": str(one.writer), "kept": one.kept, "failed": one.failed} for one in self.workers],
             "runs": list(self.runs),
             "open_requests": [
                 {"variation_id": one.variation_id, "run_id": one.run_id, "request_id": one.request_id}
@@ -90,6 +94,7 @@ class DatasetStatus:
         """Return names and values, in the order in which a person asks for them; at most so many open requests."""
         counts = ", ".join(f"{count:,} {status}" for status, count in sorted(self.rows.items()))
         lines = [("dataset", self.destination), ("images", counts or "none yet"), ("at work", self._at_work())]
+        lines += [("worker", f"{one.writer}: {one.kept:,} kept, {one.in_flight} in flight") for one in self.workers]
         lines += [(f"run {receipt['run_id']}", _told(receipt)) for receipt in self.runs]
         lines.append(("open requests", f"{len(self.open_requests):,}"))
         lines += [(one.variation_id, one.told()) for one in self.open_requests[:most]]
@@ -143,11 +148,17 @@ async def read_status(storage: Storage, *, runs: int) -> DatasetStatus:
     rows, requests = await _of_metadata(storage, now)
     if not (seen or names or rows):
         raise BadInput(f"no dataset at {storage.uri}: no run has ever written there")
-    if open_run is not None:
+    workers: tuple[Sign, ...] = ()
+    if seen is not None and open_run is not None:
+        roster = Roster(storage, open_run, lease_seconds=seen.run.lease_seconds)
+        living = set(await roster.living())
+        workers = tuple(sign for sign in await roster.signs() if sign.writer.token in living)
         # What its journals tell of a variation is newer than its row.
         told = await _of_journals(storage, open_run, now)
         requests |= told
-    return DatasetStatus(storage.uri, rows, seen, tuple(receipts), tuple(one for one in requests.values() if one))
+    return DatasetStatus(
+        storage.uri, rows, seen, tuple(receipts), tuple(one for one in requests.values() if one), workers
+    )
 
 
 async def _receipt(storage: Storage, run_id: str, *, is_open: bool) -> dict[str, Any]:

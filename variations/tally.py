@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
+from variations.failures import Failures
 from variations.models import Outcome
 
 
@@ -40,6 +41,7 @@ class Tally:
     """What shards have come to so far; images, but for `accepted` and `accepted_twice`.
 
     Attributes:
+        failures: those that failed or are unknown, by their reason.
         variations: of which anything is known.
         accepted: submits that were accepted.
         accepted_twice: variations with more than one of them: there must be none.
@@ -52,8 +54,7 @@ class Tally:
     paid: int = 0
     cost_usd: float = 0.0
     cost_at_risk_usd: float = 0.0
-    errors: Counter[str] = field(default_factory=Counter)
-    error_samples: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, Failures] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
     variations: int = 0
     accepted: int = 0
@@ -72,11 +73,21 @@ class Tally:
                 self.failed += outcome.status == "failed"
                 self.paid += outcome.cost_usd > 0
                 self.cost_usd += outcome.cost_usd
-            if outcome.error_code:
-                self.errors[outcome.error_code] += 1
-                self.error_samples.setdefault(outcome.error_code, outcome.error or "")
+            if outcome.status != "kept":
+                self._failures(outcome.error_code or "error", outcome.status, outcome.can_retry).add(outcome)
             if outcome.image:
                 self.notes.update(note.split(":")[0] for note in outcome.image.notes)
+
+    def _failures(self, code: str, status: str, can_retry: bool | None) -> Failures:
+        return self.failures.setdefault(f"{status} {code} {can_retry}", Failures(code, status, can_retry))
+
+    @property
+    def errors(self) -> Counter[str]:
+        """How many failed, or are unknown, by their code."""
+        counts = Counter[str]()
+        for one in self.failures.values():
+            counts[one.code] += one.count
+        return counts
 
     def _name(self, outcome: Outcome, run_id: str) -> None:
         variation = outcome.variation
@@ -89,23 +100,32 @@ class Tally:
         """Count what another tally counts, too."""
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.errors += other.errors
+        for one in other.failures.values():
+            self._failures(one.code, one.status, one.can_retry).merge(one)
         self.notes += other.notes
-        self.error_samples = {**other.error_samples, **self.error_samples}
         self.unknowns.update(other.unknowns)
+
+    def summary(self) -> str:
+        """Say in a line what came of it."""
+        parts = [f"{self.kept:,} kept"]
+        parts += [f"{self.failed:,} failed"] if self.failed else []
+        parts += [f"{self.unknown:,} unknown"] if self.unknown else []
+        return ", ".join([*parts, f"{self.cost_usd:.2f} USD"])
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         unknowns = {name: asdict(item) for name, item in self.unknowns.items()}
-        return {**values, "errors": dict(self.errors), "notes": dict(self.notes), "unknowns": unknowns}
+        failures = {name: asdict(one) for name, one in self.failures.items()}
+        return {**values, "failures": failures, "notes": dict(self.notes), "unknowns": unknowns}
 
     @classmethod
     def of_dict(cls, values: Mapping[str, Any]) -> "Tally":
-        """Return it from JSON values."""
-        counters = {name: Counter(values.get(name, {})) for name in ("errors", "notes")}
+        """Return it from JSON values; whatever else stands there is left out."""
+        known = {one.name: values[one.name] for one in fields(cls) if one.name in values}
+        failures = {name: Failures(**one) for name, one in values.get("failures", {}).items()}
         unknowns = {name: UnknownItem(**item) for name, item in values.get("unknowns", {}).items()}
-        return cls(**{**values, **counters, "unknowns": unknowns})
+        return cls(**{**known, "notes": Counter(values.get("notes", {})), "failures": failures, "unknowns": unknowns})
 
 
 _SUMS: Final = (

@@ -1,35 +1,39 @@
 """The options of `run` and `plan`: the settings of a run by their own names, None until they are given."""
 
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 from cyclopts import Parameter
 from pydantic import BaseModel, Field, create_model
 
 from config import Settings
+from variations.dates import parsed_day
 
-# In the order in which help lists them. Hosts, key, price and the like are settings, not options.
+# In the order in which help and form list them. Hosts, key, price and the like are settings, not options.
 RUN_OPTIONS: Final = (
     "variations_per_source",
+    "max_cost_usd",
     "retry",
-    "seed",
     "aspect_ratio",
-    "guidance",
     "megapixels",
+    "guidance",
     "num_inference_steps",
     "num_outputs",
     "output_format",
     "output_quality",
     "disable_safety_checker",
+    "seed",
+    "max_failed_percent",
+    "workers",
+    "wait",
     "uri_column",
     "id_column",
-    "max_in_flight",
     "requests_per_minute",
+    "max_in_flight",
     "poll_interval_seconds",
     "deadline_seconds",
-    "max_cost_usd",
     "unknown",
     "unknown_wait_seconds",
-    "wait",
 )
 
 
@@ -53,3 +57,12 @@ NO_OPTIONS: Final = Options()
 def given(options: BaseModel) -> dict[str, Any]:
     """Return the options that were given, by the names of their settings."""
     return options.model_dump(exclude_none=True)
+
+
+def day_of(text: str) -> date:
+    """Return the day that was given, else today, in UTC.
+
+    Raises:
+        BadInput: it is no day.
+    """
+    return parsed_day(text) if text else datetime.now(UTC).date()

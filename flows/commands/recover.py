@@ -8,8 +8,10 @@ from cyclopts import Parameter
 from config import Settings, load_settings
 from flows.commands.busy import refuse_if_busy
 from flows.commands.exits import exit_code
+from flows.commands.options import day_of
 from flows.commands.terminal import print_json, print_lines, status
 from variations.api.client import Endpoint
+from variations.dates import filled
 from variations.engine.stopping import stop_on_signals
 from variations.job import Job
 from variations.receipt import Receipt, RunStopped
@@ -20,6 +22,7 @@ def recover(
     destination: str,
     *,
     wait: Annotated[bool, Parameter(negative="")] = False,
+    date: str = "",
     profile: str | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -29,11 +32,13 @@ def recover(
     bucket, network, a run at work); 2 bad input; 130 interrupted by a second Ctrl-C; 1 anything else.
 
     Args:
-        destination: the dataset: s3://bucket/prefix or a folder.
+        destination: the dataset: s3://bucket/prefix or a folder; may hold {date}, {year}, {month} and {day}.
         wait: wait while a run works on it.
+        date: the day for {date} and its parts, YYYY-MM-DD [default: today, in UTC].
         profile: profile of variations.toml.
         json: print the receipt for machines, as the last line of standard output.
     """
+    destination = filled(destination, day_of(date), name="destination")
     settings = load_settings({}, profile=profile)
     wait = wait or settings.wait
     # What is wrong with these is said first.

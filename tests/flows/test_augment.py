@@ -83,7 +83,7 @@ async def test_a_manifest_becomes_a_dataset(
     assert sandbox.bill().paid == 6
 
     tasks, told = await told_to_the_server()
-    assert {"check key", "recover", "plan", "shard-0", "shard-5", "publish"} <= tasks
+    assert {"check key", "recover", "plan", "shard 00000 of 6", "shard 00005 of 6", "publish"} <= tasks
     assert "Receipt of" in told
     assert "images to pay for" in told
     assert environment["SEGMIND_API_KEY"] not in told
@@ -232,7 +232,8 @@ def test_parameters_are_the_settings() -> None:
     from flows.commands.options import RUN_OPTIONS  # noqa: PLC0415
 
     properties = parameter_schema(augment).properties
-    assert set(properties) - {"source", "destination", "profile"} == set(RUN_OPTIONS)
+    assert set(properties) - {"source", "destination", "dry_run", "date", "profile"} == set(RUN_OPTIONS)
+    assert [name for name in properties if name in RUN_OPTIONS] == list(RUN_OPTIONS)
     assert {name: properties[name]["default"] for name in RUN_OPTIONS} == {
         name: Settings.model_fields[name].default for name in RUN_OPTIONS
     }

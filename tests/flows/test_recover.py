@@ -125,7 +125,7 @@ def test_every_parameter_of_the_flow_is_described() -> None:
     """In the form, where only the destination has to be given."""
     schema = parameter_schema(recover)
     assert schema.required == ["destination"]
-    assert set(schema.properties) == {"destination", "wait", "profile"}
+    assert set(schema.properties) == {"destination", "wait", "date", "profile"}
     for name, field in schema.properties.items():
         assert field.get("description"), name
         assert "anyOf" not in field, name

@@ -97,7 +97,7 @@ def test_sigterm_to_the_whole_group_leaves_the_flow_its_server(
     with sqlite3.connect(prefect_home / "prefect.db") as database:
         states = database.execute("SELECT state_type FROM flow_run ORDER BY created DESC").fetchone()
     database.close()
-    assert states == ("FAILED",)
+    assert states == ("CRASHED",)
 
 
 @pytest.mark.parametrize("at_work", [True, False], ids=["at work", "starting"])

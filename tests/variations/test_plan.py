@@ -224,7 +224,10 @@ def test_the_counts_add_up(
 
 @pytest.mark.parametrize(
     ("new", "shards", "size"),
-    [(0, 0, 1), (1, 1, 1), (200, 200, 1), (201, 101, 2), (400, 200, 2), (1_000_000, 200, 5000), (1_000_001, 200, 5001)],
+    [
+        *((0, 0, 1), (1, 1, 1), (40, 40, 1), (41, 21, 2), (400, 40, 10), (2_000, 40, 50), (4_000, 80, 50)),
+        *((10_000, 200, 50), (10_001, 197, 51), (1_000_000, 200, 5000), (1_000_001, 200, 5001)),
+    ],
 )
 def test_a_small_run_has_one_image_a_shard_and_a_large_one_few_shards(new: int, shards: int, size: int) -> None:
     """Each image shows in the Prefect UI while they can be counted by eye; later, task runs are dear."""

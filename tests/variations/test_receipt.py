@@ -155,7 +155,8 @@ def test_errors_are_counted_by_their_code_with_a_sample() -> None:
     failures = [outcome("failed", error_code="timeout", error=f"not done after {at} s") for at in range(50)]
     tally = tallied(*failures)
     assert tally.errors == {"timeout": 50}
-    assert tally.error_samples == {"timeout": "not done after 0 s"}
+    receipt = Receipt.of(PLAN, tally)
+    assert (receipt.errors, receipt.error_samples) == ({"timeout": 50}, {"timeout": "not done after 0 s"})
 
 
 def test_notes_are_counted_by_their_kind() -> None:
@@ -307,6 +308,21 @@ def test_the_lines_of_a_plan() -> None:
     assert lines["time"] == "about 2 h at no request limit, 16 in flight"
 
 
+def test_a_receipt_of_a_recovery_in_a_line() -> None:
+    """It has no source, and counts what it found."""
+    found = Recovery("run-0", looked_for=5, kept=3, failed=1, cost_usd=0.093, still_unknown=1)
+    plan = replace(PLAN, source="")
+    assert Receipt.of(plan, Tally(), recovery=found).summary() == "3 recovered, 1 failed, 1 still unknown, 0.09 USD"
+    assert Receipt.of(plan, Tally()).summary() == "nothing was open, 0.00 USD"
+
+
+def test_a_plan_in_a_line() -> None:
+    """What there is to make, and what is there already."""
+    assert PLAN.summary() == "2,400 images to make for about 74.40 USD in about 2 h"
+    nothing = replace(PLAN, images=0, new=0, already_done=1200, cost_usd=0.0, seconds=0.0)
+    assert nothing.summary() == "0 images to make, 1,200 variations already there"
+
+
 def test_both_show_as_tables() -> None:
     """Each line is a row of the artifact."""
     for thing, title in ((PLAN, "## Plan"), (RECEIPT, "## Receipt of run-1")):
@@ -347,10 +363,13 @@ def test_what_is_escaped(value: str, cell: str) -> None:
 def test_a_receipt_comes_back_from_json() -> None:
     """It is stored as a file, and handed from a flow to a command."""
     found = Receipt.of(PLAN, Tally(), held=[UnknownItem("0" * 32, "run-0")], recovery=Recovery("run-0", looked_for=2))
+    tally = tallied(outcome("failed", error_code="timeout"))
+    found = replace(found, failures=Receipt.of(PLAN, tally).failures)
     full = replace(found, errors={"timeout": 1}, error_samples={"timeout": "ä|\n"}, rejected_rows=("row 1: ä",))
     read = json.loads(json.dumps(full.as_dict()))
     assert set(read) == {field.name for field in fields(Receipt)}
-    assert Receipt(**{**read, **{name: tuple(read[name]) for name in ("rejected_rows", "unknowns")}}) == full
+    tuples = {name: tuple(read[name]) for name in ("rejected_rows", "unknowns", "failures")}
+    assert Receipt(**{**read, **tuples}) == full
     assert Receipt(**read).lines() == full.lines()
     assert json.loads(json.dumps(asdict(PLAN)))["images"] == 2400
 

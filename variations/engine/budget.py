@@ -1,6 +1,10 @@
-"""What a run may spend: reserved before each POST, so that requests in flight cannot overrun it together."""
+"""What a run may spend: reserved before each POST, so that requests in flight cannot overrun it together.
+
+Where several machines work on a run, each spends what it was granted of the run's budget, and asks for more.
+"""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from variations import errors
@@ -15,14 +19,20 @@ class Budget:
     Args:
         max_cost_usd: what the run may cost at most; 0 for no limit.
         price_usd: of an image, until the API reports what it charges.
+        more: asked with what is needed in all, returns what this process may spend of it in all; None where the whole
+            budget is its own.
 
     Attributes:
         price_usd: what an image is taken to cost: the most that the API charged for one in this run, or the setting.
         spent_usd: charged for certain.
     """
 
-    def __init__(self, max_cost_usd: float, *, price_usd: float) -> None:
+    def __init__(
+        self, max_cost_usd: float, *, price_usd: float, more: Callable[[float], Awaitable[float]] | None = None
+    ) -> None:
         self._max_cost_usd = max_cost_usd
+        self._granted_usd = 0.0 if more else max_cost_usd
+        self._more = more
         self._reserved_images = 0
         self._images_in_flight = 0
         self._settled = asyncio.Event()
@@ -40,22 +50,36 @@ class Budget:
 
         Raises:
             BudgetReached: there is not enough left for them.
+            StorageError: what is left of a shared budget cannot be told.
         """
-        # At what price is not known for certain before the API has charged one: until then, one at a time.
-        while self._max_cost_usd and self._images_in_flight and not self._is_reported:
-            self._settled.clear()
-            await self._settled.wait()
-        while self._max_cost_usd and self.committed_usd + images * self.price_usd > self._max_cost_usd + NO_MONEY_USD:
-            if not self._images_in_flight:
-                raise errors.BudgetReached(
-                    f"paused: budget. {self.committed_usd:.3f} USD are spent or at risk, and another "
-                    f"{images * self.price_usd:.3f} would exceed max_cost_usd {self._max_cost_usd:g}; the same "
-                    "command goes on, with the same or a higher one"
-                )
+        while self._max_cost_usd:
+            # At what price is not known for certain before the API has charged one: until then, one at a time.
+            if self._is_reported or not self._images_in_flight:
+                needed_usd = self.committed_usd + images * self.price_usd
+                # What was granted meanwhile may be somebody else's by now: it is looked at again.
+                if needed_usd <= self._granted_usd + NO_MONEY_USD:
+                    break
+                if await self._is_granted(needed_usd):
+                    continue
+                if not self._images_in_flight:
+                    raise errors.BudgetReached(
+                        f"paused: budget. {self.committed_usd:.3f} USD are spent or at risk{self._here}, and another "
+                        f"{images * self.price_usd:.3f} would exceed max_cost_usd {self._max_cost_usd:g}; the same "
+                        "command goes on, with the same or a higher one"
+                    )
             self._settled.clear()
             await self._settled.wait()
         self._reserved_images += images
         self._images_in_flight += images
+
+    @property
+    def _here(self) -> str:
+        return "" if self._more is None else " on this machine"
+
+    async def _is_granted(self, needed_usd: float) -> bool:
+        if self._more is not None:
+            self._granted_usd = await self._more(needed_usd)
+        return needed_usd <= self._granted_usd + NO_MONEY_USD
 
     def settle(self, images: int, *, known_images: int, cost_usd: float = 0.0, charged_images: int = 0) -> None:
         """Turn a reservation into what came of it.

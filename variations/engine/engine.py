@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random as random_module
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -78,6 +78,7 @@ class Engine:
         progress: counters that it moves.
         clock, random: time, and numbers from 0 to 1.
         schedule: when to poll; as the limits ask for, if not given.
+        more_budget: where the budget is shared, asks for more of it (see `Budget`).
 
     Attributes:
         clock: time.
@@ -95,6 +96,7 @@ class Engine:
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
         schedule: PollingSchedule | None = None,
+        more_budget: Callable[[float], Awaitable[float]] | None = None,
     ) -> None:
         self._client = client
         self._limits = limits
@@ -119,7 +121,7 @@ class Engine:
         # What is done and not yet stored is bounded too: where outputs cannot be had, nothing more is paid for.
         self._unsettled = Slots(lambda: schedule.most_in_flight + 2 * limits.max_images_in_memory)
         self._paid_in_vain_in_a_row = 0
-        self.budget = Budget(limits.max_cost_usd, price_usd=limits.price_usd)
+        self.budget = Budget(limits.max_cost_usd, price_usd=limits.price_usd, more=more_budget)
         self._submitter = Submitter(
             client,
             self._calls,
@@ -144,6 +146,18 @@ class Engine:
     def most_in_flight(self) -> int:
         """Requests that are of use in flight at the moment."""
         return self._schedule.most_in_flight
+
+    def divide(self, *, workers: int, rank: int) -> None:
+        """Take this process's part of what the account allows, which so many share from now on.
+
+        Args:
+            workers: that share the request limit, and the requests in flight where those are limited.
+            rank: of this one among them, from 0; the parts of all ranks add up to the whole, but nobody has less than
+                one request in flight.
+        """
+        self.rate.divide(workers)
+        if self._limits.max_in_flight:
+            self._schedule.limit_in_flight(max(1, (self._limits.max_in_flight + rank) // workers))
 
     def stop(self, reason: errors.RunError | errors.RunPaused) -> None:
         """Submit nothing more and finish what is in flight; the first reason stays.
@@ -234,7 +248,7 @@ class Engine:
         outcomes += made
         if not request.is_resumed:
             for outcome in made:
-                self._count(outcome)
+                self.count(outcome)
             self._check_what_is_paid(made)
 
     async def _take_back(self, request: Request, log: Log) -> None:
@@ -376,7 +390,8 @@ class Engine:
             polls=request.polls,
         )
 
-    def _count(self, outcome: Outcome) -> None:
+    def count(self, outcome: Outcome) -> None:
+        """Count an image of this run; those that earlier runs submitted are counted by whoever resumes them."""
         progress = self.progress
         progress.cost_usd += outcome.cost_usd
         match outcome.status:

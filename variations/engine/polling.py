@@ -31,8 +31,11 @@ class PollingSchedule(Protocol):
     def completed(self, seconds: float) -> None:
         """Learn how long a request took."""
 
+    def limit_in_flight(self, most: int) -> None:
+        """Keep no more than so many requests in flight from now on."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class FixedInterval:
     """Poll at a set interval."""
 
@@ -47,6 +50,10 @@ class FixedInterval:
 
     def completed(self, seconds: float) -> None:
         """Learn nothing."""
+
+    def limit_in_flight(self, most: int) -> None:
+        """Keep no more than so many requests in flight from now on."""
+        self.most_in_flight = most
 
 
 @dataclass(frozen=True, slots=True)

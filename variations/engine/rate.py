@@ -57,6 +57,7 @@ class RateLimit:
         self._most = requests_per_minute or math.inf
         self._pace = requests_per_minute or first_requests_per_minute or math.inf
         self._limit: float | None = None
+        self._workers = 1
         self._clock = clock
         self._next_at = clock.monotonic()
         self._paused_until = self._next_at
@@ -76,13 +77,22 @@ class RateLimit:
 
     @property
     def found(self) -> float | None:
-        """The limit in requests a minute that the API showed by refusing; None if it never did."""
-        return self._limit
+        """The limit in requests a minute that the API showed by refusing, to all workers; None if it never did."""
+        return self._limit and self._limit * self._workers
 
     @property
     def is_scarce(self) -> bool:
         """Whether something new waits for its turn: with more requests a minute the run would be faster."""
         return self._new_waiting > 0
+
+    def divide(self, workers: int) -> None:
+        """Go on at this process's share of the limit, which so many share from now on; what was learned is kept."""
+        change = self._workers / workers
+        self._workers = workers
+        self._most *= change
+        self._pace *= change
+        if self._limit is not None:
+            self._limit *= change
 
     async def take(self, priority: Priority) -> None:
         """Return when one request may leave.

@@ -9,6 +9,7 @@ images a minute: fewer polls help the one, less waiting the other.
 """
 
 import math
+from dataclasses import replace
 from typing import Final
 
 from variations.engine.latencies import Latencies
@@ -81,6 +82,10 @@ class LearnedSchedule:
         plan = self._where_requests_are_scarce()
         seconds = self._mean_seconds + plan.waiting_seconds
         return min(most, math.ceil(HEADROOM * self._images_a_minute(plan) / 60 * seconds) + SPARE_SLOTS)
+
+    def limit_in_flight(self, most: int) -> None:
+        """Keep no more than so many requests in flight from now on."""
+        self._limits = replace(self._limits, max_in_flight=most)
 
     @property
     def images_a_minute(self) -> float:

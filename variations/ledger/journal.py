@@ -12,7 +12,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from variations import errors
 from variations.layout import journal_key, journal_prefix, note_key, notes_prefix
@@ -45,6 +45,7 @@ class Journal:
     Attributes:
         story: what its records add up to, the durable ones only.
         next_number: of the object that is written next; so many lie there.
+        last_writer: of the last object that was read; empty before.
     """
 
     def __init__(self, storage: Storage, *, run_id: str, shard: int, writer: str, sleep: Sleep = asyncio.sleep) -> None:
@@ -52,6 +53,7 @@ class Journal:
         self.shard = shard
         self.story = Story()
         self.next_number = 0
+        self.last_writer = ""
         self._storage = storage
         # Two of one process are two writers: what one wrote, the other did not.
         self._writer = f"{writer}.{next(_numbers)}"
@@ -70,6 +72,7 @@ class Journal:
         """
         async for group, at in read_groups(self._storage, self.run_id, self.shard, first=self.next_number):
             self._take_in(group.records, at)
+            self.last_writer = group.header.writer
 
     async def claim(self) -> None:
         """Become the first writer of a shard that nobody has touched.
@@ -95,6 +98,21 @@ class Journal:
                 # The old writer wrote one more in between; it belongs to the story.
                 continue
             return
+
+    async def succeed(self, writer: str) -> bool:
+        """Become the writer after one that is gone; returns whether this one is, and no other came first.
+
+        Raises:
+            JournalDamaged, StorageError: as `replay`.
+        """
+        await self.replay()
+        if self.last_writer != writer or self.story.tally is not None:
+            return False
+        try:
+            await self._create(self.next_number)
+        except errors.Replaced:
+            return False
+        return True
 
     async def append(self, *records: Record) -> datetime:
         """Return once the records are durable, with the time of the store's clock.
@@ -241,6 +259,35 @@ async def read_groups(
             if entry is None or group.header.number != number:
                 raise errors.JournalDamaged(f"{storage.uri_of(key)}: it is not the object of that number")
             yield group, entry.modified
+
+
+async def read_last(storage: Storage, run_id: str, shard: int) -> Group | None:
+    """Return the last object of a journal, and that alone; None if nobody has begun it.
+
+    Raises:
+        JournalDamaged: it is no journal's.
+        StorageError: the store says no.
+    """
+    last = None
+    async for entry in storage.list(journal_prefix(run_id, shard)):
+        last = entry.key
+    if last is None:
+        return None
+    try:
+        return Group.of_bytes(await storage.get(last))
+    except ValueError as error:
+        raise errors.JournalDamaged(f"{storage.uri_of(last)}: {error}") from error
+
+
+async def read_tally(storage: Storage, run_id: str, shard: int) -> dict[str, Any] | None:
+    """Return what a shard came to, if its end is the last thing that its journal tells; one object is read, not all.
+
+    Raises:
+        JournalDamaged, StorageError: as `read_last`.
+    """
+    last = await read_last(storage, run_id, shard)
+    end = last.records[-1] if last is not None and last.records else None
+    return end.tally if isinstance(end, Ended) else None
 
 
 def _number(key: str) -> int:

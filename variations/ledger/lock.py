@@ -24,7 +24,7 @@ LEASE_SECONDS: Final = 60.0
 # Beats in a lease: three may be lost.
 _BEATS: Final = 4
 # A store tells its time in whole seconds, and may be a second apart from itself.
-_ROUNDING_SECONDS: Final = 2.0
+ROUNDING_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 2.0
 # More than there can be who want it at the same moment.
 _MOST_REFUSED: Final = 50
@@ -43,6 +43,7 @@ class OpenRun:
         beat: counts up with every sign of life.
         lease_seconds: after so long without one the writer counts as gone; by its own word, for only it knows how often
             it gives one.
+        stopped_by, stopped_because: why nothing more is to be submitted, for the machines that work on the run.
     """
 
     run_id: str
@@ -50,6 +51,8 @@ class OpenRun:
     writer: Writer | None = None
     beat: int = 0
     lease_seconds: float = LEASE_SECONDS
+    stopped_by: str | None = None
+    stopped_because: str | None = None
 
 
 _OPEN_RUN: Final = TypeAdapter(OpenRun)
@@ -66,7 +69,7 @@ class Seen:
     @property
     def left_seconds(self) -> float:
         """How long the writer may still be silent before its lease has run out; negative once it has."""
-        return self.run.lease_seconds + _ROUNDING_SECONDS - self.age_seconds
+        return self.run.lease_seconds + ROUNDING_SECONDS - self.age_seconds
 
     @property
     def is_at_work(self) -> bool:
@@ -151,7 +154,7 @@ class DatasetLock:
         self._storage = storage
         self._writer = writer
         self._clock = clock
-        self._lease_seconds = lease_seconds
+        self.lease_seconds = lease_seconds
         self._lost = lost
         self._waiting = waiting
         self._held: OpenRun | None = None
@@ -228,6 +231,15 @@ class DatasetLock:
         """
         await self._write()
 
+    async def announce(self, reason: errors.RunError | errors.RunPaused) -> None:
+        """Tell the machines that work on this run that nothing more is to be submitted.
+
+        Raises:
+            Replaced: somebody else has the right to work.
+            StorageError: the store says no.
+        """
+        await self._write(stopped=reason)
+
     async def release(self, *, is_closed: bool) -> None:
         """Give the right back; `is_closed` says that nothing is left to do for the run that is open."""
         if self._beating is not None:
@@ -244,7 +256,7 @@ class DatasetLock:
         self._held = None
 
     def _open(self, run_id: str) -> OpenRun:
-        return OpenRun(run_id=run_id, state="open", writer=self._writer, lease_seconds=self._lease_seconds)
+        return OpenRun(run_id=run_id, state="open", writer=self._writer, lease_seconds=self.lease_seconds)
 
     async def _take(self, run: OpenRun, seen: Seen | None) -> bool:
         content = _OPEN_RUN.dump_json(run, indent=2)
@@ -275,6 +287,7 @@ class DatasetLock:
         run_id: str | None = None,
         state: Literal["open", "closed"] = "open",
         writer: Writer | Literal["same"] | None = "same",
+        stopped: errors.RunError | errors.RunPaused | None = None,
     ) -> None:
         async with self._writing:
             for _ in range(_MOST_REFUSED):
@@ -286,6 +299,8 @@ class DatasetLock:
                     state=state,
                     writer=self._writer if writer == "same" else writer,
                     beat=self._held.beat + 1,
+                    stopped_by=stopped.code if stopped else self._held.stopped_by,
+                    stopped_because=stopped.message if stopped else self._held.stopped_because,
                 )
                 content = _OPEN_RUN.dump_json(run, indent=2)
                 try:
@@ -319,10 +334,10 @@ class DatasetLock:
 
     async def _beat(self) -> None:
         while self._held is not None:
-            await self._clock.sleep(self._lease_seconds / _BEATS)
+            await self._clock.sleep(self.lease_seconds / _BEATS)
             try:
                 # One that hangs must not keep the next ones from being written.
-                async with asyncio.timeout(self._lease_seconds / _BEATS):
+                async with asyncio.timeout(self.lease_seconds / _BEATS):
                     await self._write()
             except errors.Replaced:
                 return

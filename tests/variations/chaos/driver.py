@@ -9,10 +9,11 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -28,8 +29,10 @@ from variations.ledger.journal import Journal
 from variations.ledger.writer import Writer
 from variations.parameters import Parameters
 from variations.plan import Recipe
+from variations.planned import read_planned
 from variations.receipt import Receipt, RunStopped
 from variations.run import Run, running
+from variations.workers.worker import WorkerRun, working
 
 from .api import output_content
 from .world import CALM, Exit, Process, Rates, World
@@ -70,6 +73,9 @@ class Chaos:
         resubmits: whether unknown ones are submitted again after a wait.
         budget: of each process, in images; 0 for none.
         retries: whether the last processes try again what failed.
+        crew: of each process, so many workers that make its shards; 0 where it makes them itself.
+        works_for: of each worker the process that it works for.
+        runs: what each process works at.
     """
 
     world: World
@@ -78,6 +84,9 @@ class Chaos:
     resubmits: bool
     retries: bool
     budget: int
+    crew: int = 0
+    works_for: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, Run | WorkerRun] = field(default_factory=dict)
     events: Counter[str] = field(default_factory=Counter)
     names: Iterator[int] = field(default_factory=lambda: iter(range(1, 1000)))
 
@@ -115,13 +124,37 @@ class Chaos:
             random=process.random,
             writer=writer,
         ) as run:
+            self.runs[process.name] = run
             if stop_after is not None:
                 asyncio.get_running_loop().call_later(stop_after, run.engine.stop, StoppedByUser("SIGTERM"))
             await run.check()
             await run.recover(wait=wait)
-            plan = await run.plan()
-            await _make_all(run, plan.shards)
+            await run.plan()
+            if self.crew:
+                crew = await run.open_to_workers()
+                await crew.lead(Workers(self, process, run.run_id), workers=self.crew)
+            else:
+                await _make_all(run)
             return await run.publish()
+
+    async def help(self, process: Process, run_id: str) -> None:
+        """Work on a run that another process has planned, as a worker's flow does."""
+        planned = await read_planned(process.storage, run_id)
+        assert planned is not None
+        async with working(
+            planned,
+            storage=process.storage,
+            client=Client(process.http, endpoint=self.world.endpoint),
+            limits=planned.limits(self.limits()),
+            clock=process.clock,
+            random=process.random,
+            writer=Writer(token=f"{int(process.random() * 16**16):016x}", host="simulated", pid=1),
+            label=process.name,
+        ) as run:
+            self.runs[process.name] = run
+            await run.check()
+            await run.join()
+            await _make_all(run)
 
     async def disturb(self, process: Process) -> None:
         """Do to a process what is drawn, at a moment that is drawn."""
@@ -158,16 +191,50 @@ class Chaos:
             process.expire_credentials()
 
 
-async def _make_all(run: Run, count: int) -> None:
-    shards = iter(range(count))
+class Workers:
+    """Starts workers of a run as processes of the same world, and now and then disturbs one."""
 
-    async def take() -> None:
-        for shard in shards:
-            if run.engine.stopped_by is not None:
-                return
+    def __init__(self, chaos: Chaos, parent: Process, run_id: str) -> None:
+        self._chaos = chaos
+        self._parent = parent.name
+        self._run_id = run_id
+
+    async def start(self) -> str:
+        """Start one."""
+        process = self._chaos.process()
+        self._chaos.events["workers"] += 1
+        self._chaos.works_for[process.name] = self._parent
+        process.spawn(self._chaos.help(process, self._run_id))
+        if self._chaos.world.rates is not CALM and self._chaos.world.random.random() < 0.5:
+            self._chaos.world.in_the_open(self._chaos.disturb(process))
+        return process.name
+
+    async def ended(self, labels: Collection[str]) -> dict[str, str]:
+        """Tell which have ended, by their scheduler's word."""
+        processes = [self._chaos.world.processes[label] for label in labels]
+        return {one.name: f"{_why(one.exit)}: {one.exit.error}" for one in processes if one.exit is not None}
+
+    async def withdraw(self, labels: Collection[str]) -> None:
+        """Leave them: who comes too late finds the run over."""
+
+
+async def _make_all(run: Run | WorkerRun) -> None:
+    places = asyncio.Semaphore(12)
+    making = set()
+
+    async def make(shard: int) -> None:
+        try:
             await run.make(shard)
+        finally:
+            places.release()
 
-    await asyncio.gather(*(take() for _ in range(min(count, 12))))
+    while True:
+        await places.acquire()
+        shard = await run.take()
+        if shard is None:
+            break
+        making.add(asyncio.create_task(make(shard)))
+    await asyncio.gather(*making)
 
 
 def run_chaos(seed: int, *, manifest: Path, items: int = 50, tell: bool = False) -> Found:
@@ -183,6 +250,9 @@ def run_chaos(seed: int, *, manifest: Path, items: int = 50, tell: bool = False)
         retries=random.random() < 0.2,
         budget=random.choice((0, 0, 0, items, items + items // 2)),
     )
+    # Drawn apart, so that a seed without workers is what it was before there were any.
+    apart = Random(seed)  # noqa: S311 - no secret
+    chaos.crew = apart.choice((1, 2, 2, 3, 4)) if apart.random() < 0.4 else 0
     # With many shards a run is mostly parquet, and takes five times as long.
     largest = 200 if random.random() < 0.04 else random.choice((2, 3, 5, 8))
     with patch("variations.plan.MAX_SHARDS", largest):
@@ -298,7 +368,7 @@ def _budgets(chaos: Chaos) -> Iterator[str]:
         return
     spent: Counter[str] = Counter()
     for billed in chaos.world.bill():
-        spent[billed.process] += 1
+        spent[chaos.works_for.get(billed.process, billed.process)] += 1
     for process, images in spent.items():
         if images > chaos.budget and not chaos.retries:
             yield f"{process} had {images} images accepted, with a budget for {chaos.budget}"

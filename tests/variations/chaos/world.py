@@ -65,6 +65,7 @@ class World:
         self.processes: dict[str, Process] = {}
         self.endpoint = Endpoint(KEY, BASE_URL, f"{BASE_URL}/request-history", f"{BASE_URL}/upload-asset")
         self.is_ending = False
+        self._beside: set[asyncio.Task[Any]] = set()
         self._time = JumpingTime(horizon_seconds=horizon_seconds)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks = 0
@@ -134,6 +135,10 @@ class World:
     def answer_delay(self) -> float:
         """Draw how long an answer is under way."""
         return self._delay(*self.rates.answer_seconds)
+
+    def in_the_open(self, doing: Coroutine[Any, Any, Any]) -> None:
+        """Do something beside, in no process, though one asks for it."""
+        self._beside.add(self.loop.create_task(doing, context=Context()))
 
     def note(self, process: str, call: str, key: str) -> None:
         """Add to the trace."""

@@ -1,6 +1,7 @@
 """The budget: what is reserved and settled, and that no order of them overruns it."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 
 import pytest
@@ -171,5 +172,36 @@ def test_at_a_price_that_holds_the_limit_is_never_exceeded(limit: float, steps: 
             settle("charge", in_flight.pop())
             await look()
         assert not waiting
+
+    simulate(main())
+
+
+@given(
+    images=st.lists(st.integers(1, 4), min_size=1, max_size=30),
+    pieces=st.lists(st.floats(0.0, 10 * PRICE), min_size=1, max_size=30),
+)
+def test_no_more_is_reserved_than_was_granted(images: list[int], pieces: list[float]) -> None:
+    """Many that reserve at once ask for more together, and what one was granted another may take."""
+
+    async def main() -> None:
+        left = iter(pieces)
+        granted = 0.0
+
+        async def more(_: float) -> float:
+            nonlocal granted
+            await asyncio.sleep(0)
+            granted += next(left, 0.0)
+            return granted
+
+        budget = Budget(1000.0, price_usd=PRICE, more=more)
+
+        async def reserve(count: int) -> None:
+            with contextlib.suppress(BudgetReached):
+                await budget.reserve(count)
+                assert budget.committed_usd <= granted + 1e-5
+                budget.settle(count, known_images=count, cost_usd=count * PRICE, charged_images=count)
+
+        await asyncio.gather(*map(reserve, images))
+        assert budget.spent_usd <= granted + 1e-5
 
     simulate(main())

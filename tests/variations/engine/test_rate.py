@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from variations.engine.rate import BURST_SECONDS, NoMoreNew, Priority, RateLimit
+from variations.engine.rate import BURST_SECONDS, MARGIN, NoMoreNew, Priority, RateLimit
 
 from .simulation import LoopClock, simulate
 
@@ -226,3 +226,38 @@ def test_waiters_that_give_up_cost_no_turn_and_no_wake_up() -> None:
     first, later = simulate(main())
     assert first == pytest.approx(1)
     assert later == pytest.approx(first + 100)
+
+
+def test_workers_share_a_limit_and_share_it_anew() -> None:
+    """So many take their part each; when one leaves, the others go faster."""
+
+    async def main() -> None:
+        rates = [RateLimit(600, clock=LoopClock()) for _ in range(3)]
+        for rate in rates:
+            rate.divide(3)
+            assert rate.requests_per_minute == pytest.approx(200)
+        for rate in rates[:2]:
+            rate.divide(2)
+            assert rate.requests_per_minute == pytest.approx(300)
+        times = [at for some in await asyncio.gather(*(let_through(rate, 300) for rate in rates[:2])) for at in some]
+        assert most_in_a_minute(times) <= 2 * most_allowed(300)
+
+    simulate(main())
+
+
+def test_what_a_worker_has_found_is_told_for_all_of_them() -> None:
+    """The limit is the account's, of which it uses its part."""
+
+    async def main() -> None:
+        clock = LoopClock()
+        rate = RateLimit(0, clock=clock, first_requests_per_minute=60)
+        rate.divide(2)
+        await let_through(rate, 40)
+        rate.refuse(sent_at=clock.monotonic(), reset_seconds=1.0)
+        found = rate.found
+        assert found is not None
+        assert found == pytest.approx(2 * rate.requests_per_minute / MARGIN, rel=0.01)
+        rate.divide(1)
+        assert rate.found == pytest.approx(found)
+
+    simulate(main())

@@ -1,0 +1,121 @@
+"""The schedule of `augment`: when it runs, over what, and to where. It is remembered on the server alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
+from pydantic import ValidationError
+
+from deployments.names import SCHEDULE
+from deployments.step import Outcome, Step
+from variations.errors import SettingsError
+
+# What a schedule cannot do without: every other parameter of `augment` has a default.
+NEEDED: Final = ("source", "destination")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the schedule is asked to be; what is not asked for stays as it is.
+
+    Attributes:
+        parameters: of the flow, by their names.
+        cron: when, as cron says it.
+        timezone: whose time that is, by its IANA name.
+
+    Raises:
+        SettingsError: there is no such time.
+    """
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    cron: str | None = None
+    timezone: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what Prefect would refuse."""
+        for name, given in (("cron", self.cron), ("timezone", self.timezone)):
+            try:
+                CronSchedule(**{"cron": "0 0 * * *", **({name: given} if given is not None else {})})
+            except ValidationError as error:
+                problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise SettingsError(f"--{name} is {given!r}: {problem}") from None
+
+
+def wanted(proposed: Mapping[str, Any], wish: Wish, found: DeploymentResponse | None) -> list[dict[str, Any]]:
+    """Return the schedules that the deployment is to have, as `prefect.yaml` writes them.
+
+    Those that somebody added are kept. Ours is active once it has all that it needs, unless somebody has switched it
+    off; naming its source or its destination switches it on again.
+
+    Args:
+        proposed: the schedule that `prefect.yaml` proposes.
+        wish: what is asked for.
+        found: the deployment as it is; None if there is none.
+    """
+    others = [written(one) for one in found.schedules if one.slug != SCHEDULE] if found else []
+    before = ours(found)
+    parameters = {**(before.parameters if before else {}), **wish.parameters}
+    rule = dict(proposed) if before is None else written(before)
+    if wish.cron is not None:
+        rule = {"slug": SCHEDULE, "cron": wish.cron, "timezone": rule.get("timezone", "UTC")}
+    if wish.timezone is not None:
+        rule["timezone"] = wish.timezone
+    was_off = before is not None and not before.active and not missing(before.parameters)
+    is_on = not missing(parameters) and (not was_off or any(name in wish.parameters for name in NEEDED))
+    return [{**rule, "active": is_on, "parameters": parameters}, *others]
+
+
+def placed(uri: str) -> str:
+    """Return a source or a destination as a worker finds it: a path that is relative to here is made absolute."""
+    return uri if "://" in uri else str(Path(uri).absolute())
+
+
+def ours(found: DeploymentResponse | None) -> DeploymentSchedule | None:
+    """Return our schedule of a deployment, if it has it."""
+    return next((one for one in found.schedules if one.slug == SCHEDULE), None) if found else None
+
+
+def missing(parameters: Mapping[str, Any]) -> list[str]:
+    """Return what a schedule needs and does not have."""
+    return [name for name in NEEDED if not parameters.get(name)]
+
+
+def written(schedule: DeploymentSchedule) -> dict[str, Any]:
+    """Return a schedule as `prefect.yaml` writes it."""
+    rule = schedule.schedule.model_dump(mode="json", exclude_none=True)
+    return {
+        **({"slug": schedule.slug} if schedule.slug else {}),
+        **{name: value for name, value in rule.items() if (name, value) != ("day_or", True)},
+        "active": schedule.active,
+        "parameters": schedule.parameters,
+    }
+
+
+def step(before: DeploymentSchedule | None, now: Mapping[str, Any]) -> Step:
+    """Return what becomes of our schedule."""
+    thing = f"schedule {SCHEDULE} of augment"
+    lacking = missing(now["parameters"])
+    if lacking:
+        options = " and ".join(f"--{name}" for name in lacking)
+        what = f"off until it has a source and a destination; give it {options}"
+    else:
+        what = f"{told(now)}, {now['parameters']['source']} → {now['parameters']['destination']}"
+        what += "" if now["active"] else "; off, as somebody switched it off"
+    if before is None:
+        return Step(thing, Outcome.CREATED, what)
+    was = written(before)
+    names = sorted((was.keys() | now.keys()) - {"parameters"})
+    differences = [name for name in names if was.get(name) != now.get(name)]
+    given, had = now["parameters"], was["parameters"]
+    differences += [name for name in sorted(given.keys() | had.keys()) if given.get(name) != had.get(name)]
+    return Step.changed(thing, differences, what=what)
+
+
+def told(rule: Mapping[str, Any]) -> str:
+    """Return when a schedule runs, for people."""
+    when = rule.get("cron") or rule.get("rrule") or f"every {rule.get('interval')} s"
+    return f"{when} {rule.get('timezone', 'UTC')}"

@@ -1,0 +1,48 @@
+"""What a flow run is for: its day, and the name by which a person finds it among others."""
+
+from datetime import UTC, date
+from typing import Any
+
+from prefect.runtime import flow_run
+
+from variations.dates import filled, parsed_day
+from variations.errors import BadInput
+from variations.uris import shown_uri
+
+
+def day_of(text: str) -> date:
+    """Return the day that fills `{date}`: the one that was asked for, else the one that it is scheduled for, in UTC.
+
+    Raises:
+        BadInput: what was asked for is no day.
+    """
+    if text:
+        return parsed_day(text)
+    day: date = flow_run.scheduled_start_time.astimezone(UTC).date()
+    return day
+
+
+def augment_name() -> str:
+    """Return the name of a run of `augment`: `augment s3://bucket/dataset 2026-11-22`."""
+    return _named("plan" if flow_run.parameters.get("dry_run") else "augment", flow_run.parameters)
+
+
+def recover_name() -> str:
+    """Return the name of a run of `recover`."""
+    return _named("recover", flow_run.parameters)
+
+
+def work_name() -> str:
+    """Return the name of a run of `work`."""
+    return f"work {flow_run.parameters.get('run_id', '')}"
+
+
+def _named(what: str, parameters: dict[str, Any]) -> str:
+    # It is called before the flow is, and what it raised would be all that is heard of a bad value.
+    destination = shown_uri(str(parameters.get("destination", "")))
+    try:
+        day = day_of(parameters.get("date", ""))
+        place = filled(destination, day, name="destination")
+    except BadInput:
+        return f"{what} {destination}"
+    return f"{what} {place}" if str(day) in place else f"{what} {place} {day}"

@@ -1,0 +1,36 @@
+"""What Prefect shows of a run: artifacts. None is worth a run, so none that cannot be made harms one."""
+
+import asyncio
+from typing import Final
+
+from prefect import get_run_logger
+from prefect.artifacts import Artifact, MarkdownArtifact, TableArtifact
+
+from variations.failures import failure_table
+from variations.links import output_links
+from variations.receipt import Plan, Receipt
+
+PATIENCE_SECONDS: Final = 20.0
+
+
+async def show_plan(plan: Plan) -> None:
+    """Show a plan."""
+    await _show(MarkdownArtifact(key="variations-plan", markdown=plan.markdown(), description=plan.summary()))
+
+
+async def show_receipt(receipt: Receipt) -> None:
+    """Show a receipt with links to the output, and a table of what failed, where anything did."""
+    markdown = f"{receipt.markdown()}\n{output_links(receipt)}"
+    await _show(MarkdownArtifact(key="variations-receipt", markdown=markdown, description=receipt.summary()))
+    table = failure_table(receipt.failures, rejected=receipt.rejected, rejected_rows=receipt.rejected_rows)
+    if table:
+        text = "What did not become an image, by reason. Each one has a row in the dataset's metadata."
+        await _show(TableArtifact(key="variations-failures", table=list(table), description=text))
+
+
+async def _show(artifact: Artifact) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await artifact.acreate()
+    except Exception as error:  # noqa: BLE001 - the dataset does not depend on what Prefect shows of it
+        get_run_logger().warning("The artifact %s could not be shown: %r", artifact.key, error)

@@ -1,0 +1,111 @@
+"""The schedule: what is asked for, what is remembered, and when it is on."""
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+
+from deployments.names import SCHEDULE
+from deployments.schedule import Wish, missing, ours, placed, step, wanted, written
+from variations.errors import SettingsError
+
+PROPOSED = {"slug": SCHEDULE, "cron": "0 6 * * *", "timezone": "UTC"}
+PLACES = {"source": "s3://b/manifest.csv", "destination": "s3://b/dataset"}
+
+
+def deployment(*schedules: DeploymentSchedule) -> DeploymentResponse:
+    """Return a deployment with schedules."""
+    return DeploymentResponse(id=uuid4(), flow_id=uuid4(), name="variations", schedules=list(schedules))
+
+
+def daily(parameters: dict[str, Any], *, active: bool) -> DeploymentSchedule:
+    """Return our schedule as a server has it."""
+    rule = CronSchedule(cron="30 4 * * *", timezone="Europe/Berlin")
+    return DeploymentSchedule(schedule=rule, slug=SCHEDULE, active=active, parameters=parameters)
+
+
+def test_the_first_time_it_is_off_until_it_has_what_it_needs() -> None:
+    """A schedule without a source would fail every day."""
+    assert wanted(PROPOSED, Wish(), None) == [{**PROPOSED, "active": False, "parameters": {}}]
+    assert wanted(PROPOSED, Wish({"source": "s3://b/m.csv"}), None)[0]["active"] is False
+    assert wanted(PROPOSED, Wish(PLACES), None) == [{**PROPOSED, "active": True, "parameters": PLACES}]
+
+
+def test_what_is_not_asked_for_stays() -> None:
+    """Time, time zone and parameters, those that a person set in the UI too."""
+    found = deployment(daily({**PLACES, "max_cost_usd": 5.0}, active=True))
+    assert wanted(PROPOSED, Wish(), found) == [written(found.schedules[0])]
+    (changed,) = wanted(PROPOSED, Wish({"destination": "s3://b/other"}, cron="0 1 * * *"), found)
+    assert changed == {
+        "slug": SCHEDULE,
+        "cron": "0 1 * * *",
+        "timezone": "Europe/Berlin",
+        "active": True,
+        "parameters": {**PLACES, "destination": "s3://b/other", "max_cost_usd": 5.0},
+    }
+    assert wanted(PROPOSED, Wish(timezone="UTC"), found)[0]["cron"] == "30 4 * * *"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "active", "wish", "is_on"),
+    [
+        (PLACES, True, {}, True),
+        (PLACES, False, {}, False),
+        (PLACES, False, {"max_cost_usd": 5.0}, False),
+        (PLACES, False, {"destination": "s3://b/other"}, True),
+        ({}, True, {}, False),
+        ({}, False, PLACES, True),
+    ],
+)
+def test_when_it_is_on(parameters: dict[str, Any], *, active: bool, wish: dict[str, Any], is_on: bool) -> None:
+    """Who switched it off finds it off, unless they name its places anew; one that lacks a place is never on."""
+    assert wanted(PROPOSED, Wish(wish), deployment(daily(parameters, active=active)))[0]["active"] is is_on
+
+
+def test_schedules_that_somebody_added_are_kept() -> None:
+    """Prefect replaces all of a deployment's schedules, so they are handed to it again."""
+    hourly = DeploymentSchedule(
+        schedule=IntervalSchedule(interval=3600), active=False, parameters={"source": "s3://b/x"}
+    )
+    found = deployment(hourly, daily(PLACES, active=True))
+    _, kept = wanted(PROPOSED, Wish(), found)
+    assert kept == written(hourly)
+    assert (kept["interval"], kept["active"], kept["parameters"]) == (3600.0, False, {"source": "s3://b/x"})
+    assert ours(found) is found.schedules[1]
+
+
+def test_what_is_said_of_it() -> None:
+    """When it runs, over what, and what has changed, by name."""
+    before = daily(PLACES, active=True)
+    assert str(step(None, wanted(PROPOSED, Wish(), None)[0])).endswith("give it --source and --destination")
+    same = str(step(before, written(before)))
+    assert same.endswith("as it should be: 30 4 * * * Europe/Berlin, s3://b/manifest.csv → s3://b/dataset")
+    changed = {**written(before), "active": False, "parameters": {**PLACES, "guidance": 5.0}}
+    assert "changed: active, guidance; 30 4" in str(step(before, changed))
+    assert str(step(before, changed)).endswith("off, as somebody switched it off")
+    assert missing({"source": ""}) == ["source", "destination"]
+
+
+def test_a_path_is_made_absolute() -> None:
+    """A worker starts each run in a folder of its own."""
+    assert placed("photos/{date}") == str(Path.cwd() / "photos/{date}")
+    assert placed("s3://b/{date}") == "s3://b/{date}"
+    assert placed("file:///photos") == "file:///photos"
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"cron": "61 * * * *"}, "--cron is '61 * * * *': Invalid cron"),
+        ({"timezone": "Mars"}, "--timezone is 'Mars': "),
+    ],
+)
+def test_no_such_time(wish: dict[str, str], said: str) -> None:
+    """Refused before anything is set up."""
+    with pytest.raises(SettingsError) as caught:
+        Wish(**wish)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(said)

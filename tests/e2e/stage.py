@@ -1,0 +1,176 @@
+"""The stage of the end-to-end tests: Prefect, S3, the API, what `variations deploy` makes, and workers."""
+
+import asyncio
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from variations.ledger.lock import look
+from variations.sandbox import Sandbox, running_sandbox, sample_photos
+from variations.sandbox.stage import running_s3
+from variations.storage import open_storage
+from variations.workers.roster import Roster, Sign
+
+from .prefect_server import PrefectServer, running_server
+from .processes import Running, running, until
+
+# Long enough for something to happen in between, short enough to wait for.
+LATENCY_SECONDS: Final = 4.0
+LEASE_SECONDS: Final = 10
+SLOTS: Final = 4
+POOL: Final = "variations"
+COMMAND_SECONDS: Final = 180.0
+WORKER_START_SECONDS: Final = 120.0
+# From the click to the first line; the process of a flow run takes some ten seconds to start.
+BEGIN_SECONDS: Final = 120.0
+END_SECONDS: Final = 240.0
+FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """A manifest of photos in a bucket of its own, and where their dataset is to grow."""
+
+    source: str
+    destination: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What stands on it.
+
+    Attributes:
+        server: Prefect's.
+        sandbox: the API.
+        s3_url: the S3 server.
+        folder: where everything runs, with a log of each process.
+        env: all of the environment of a worker.
+        user_env: that of the user's shell, in which the key is.
+    """
+
+    server: PrefectServer
+    sandbox: Sandbox
+    s3_url: str
+    folder: Path
+    env: Mapping[str, str]
+    user_env: Mapping[str, str]
+
+    def variations(self, *arguments: str) -> str:
+        """Run a command as a user does; returns what it prints."""
+        done = subprocess.run(  # noqa: S603
+            [Path(sys.executable).with_name("variations"), *arguments],
+            cwd=self.folder,
+            env=dict(self.user_env),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"variations {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    @contextmanager
+    def worker(self, name: str) -> Iterator[Running]:
+        """Start a worker of the pool, and wait until the server has heard of it."""
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+        with running(name, [*command, "--name", name], folder=self.folder, env=self.env) as process:
+            until(
+                f"the worker {name}", lambda: name in self.online(), seconds=WORKER_START_SECONDS, processes=[process]
+            )
+            yield process
+
+    def online(self) -> set[str]:
+        """Return the names of the workers of which the server has heard of late."""
+        workers = self.server.post(f"/work_pools/{POOL}/workers/filter", {})
+        return {worker["name"] for worker in workers if worker["status"] == "ONLINE"}
+
+    def fill(self, bucket: str, *, photos: int) -> Sources:
+        """Make a bucket with photos and a manifest of them."""
+        root = f"{self.s3_url}/{bucket}"
+        httpx.put(root).raise_for_status()
+        chosen = sample_photos()[:photos]
+        assert len(chosen) == photos
+        for photo in chosen:
+            httpx.put(f"{root}/photos/{photo.name}", content=photo.read_bytes()).raise_for_status()
+        urls = [f"s3://{bucket}/photos/{photo.name}" for photo in chosen]
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"id": [photo.name for photo in chosen], "image_url": urls}), sink)
+        httpx.put(f"{root}/manifest.parquet", content=sink.getvalue()).raise_for_status()
+        return Sources(f"s3://{bucket}/manifest.parquet", f"s3://{bucket}/dataset")
+
+    def signs(self, sources: Sources) -> list[Sign]:
+        """Return the signs of life of the workers of the run that is open on a dataset."""
+
+        async def read() -> list[Sign]:
+            storage = open_storage(sources.destination)
+            try:
+                seen = await look(storage)
+                if seen is None or seen.run is None:
+                    return []
+                return await Roster(storage, seen.run.run_id, lease_seconds=LEASE_SECONDS).signs()
+            finally:
+                await storage.aclose()
+
+        return asyncio.run(read())
+
+    def until_ended(self, flow_run_id: str, *, seconds: float = END_SECONDS) -> dict[str, Any]:
+        """Wait for the end of a flow run; returns its last state."""
+
+        def state() -> dict[str, Any] | None:
+            now = self.server.flow_run(flow_run_id)["state"]
+            return now if now["type"] in FINAL else None
+
+        return until(f"the end of the flow run {flow_run_id}", state, seconds=seconds)
+
+
+@contextmanager
+def running_stage(folder: Path, *, database_url: str | None) -> Iterator[Stage]:
+    """Put up the servers, and run `variations deploy`; a worker is started by who needs one.
+
+    Args:
+        folder: for everything.
+        database_url: Prefect's database; None for SQLite.
+    """
+    (folder / "tmp").mkdir()
+    own = {
+        "PATH": os.environ["PATH"],
+        "LANG": "C.UTF-8",
+        "HOME": str(folder),
+        "TMPDIR": str(folder / "tmp"),
+        "PREFECT_HOME": str(folder / "prefect"),
+    }
+    with ExitStack() as stack:
+        s3_url = stack.enter_context(running_s3())
+        sandbox = stack.enter_context(running_sandbox(latency_seconds=LATENCY_SECONDS))
+        server = stack.enter_context(running_server(folder, own, database_url=database_url))
+        env = {
+            **own,
+            "PREFECT_API_URL": server.api_url,
+            # Prefect's own worker asks every ten seconds for something to do.
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "AWS_ENDPOINT_URL": s3_url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        # The workers are told the rest by the blocks that `variations deploy` makes of it.
+        user_env = {
+            **env,
+            "SEGMIND_API_KEY": sandbox.api_key,
+            "SEGMIND_BASE_URL": sandbox.base_url,
+            "SEGMIND_HISTORY_URL": f"{sandbox.base_url}/inference-request/request-history",
+            "SEGMIND_UPLOAD_URL": f"{sandbox.base_url}/upload-asset",
+            "VARIATIONS_LEASE_SECONDS": str(LEASE_SECONDS),
+            "VARIATIONS_EXPECTED_LATENCY_SECONDS": str(LATENCY_SECONDS),
+        }
+        yield Stage(server, sandbox, s3_url, folder, env, user_env)

@@ -1,0 +1,184 @@
+"""`variations deploy`, on a real Prefect server: what it makes, what it leaves alone, and what it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.schedules import IntervalSchedule
+
+from config import load_settings
+from config.blocks import stored_settings
+from deployments.names import AUGMENT, LIMIT, POOL, SCHEDULE
+from deployments.schedule import Wish, ours
+from deployments.setup import Wishes
+from deployments.step import Outcome
+from tests.flows.conftest import ROOT, Variations, one_line
+from tests.flows.deployments.conftest import steps_of, untouched
+from variations.errors import SettingsError
+from variations.sandbox import Sandbox
+
+PLACES = ("--source", "photos", "--destination", "s3://b/daily/{date}")
+
+
+def outcomes(text: str) -> dict[str, str]:
+    """Return what became of each thing, as it was printed."""
+    rows = [line.split("  ", 1) for line in text.splitlines()]
+    return {thing: outcome.strip().partition(":")[0] for thing, outcome in rows}
+
+
+def test_deployed_twice(bare: str, variations: Variations, sandbox: Sandbox, tmp_path: Path) -> None:
+    """The first time makes everything, the second time nothing, and no key is shown; what is left out says how."""
+    assert bare
+    first = variations("deploy")
+    assert first.code == 0, first.err
+    made = outcomes(first.out)
+    assert set(made.values()) == {"created", "left out"}
+    assert len(made) == 11
+    assert "off until it has a source and a destination; give it --source and --destination" in first.out
+    assert "--notify" in first.out
+
+    second = variations("deploy")
+    assert set(outcomes(second.out).values()) == {"as it should be", "left out"}
+    assert set(outcomes(second.out)) == set(made)
+    assert sandbox.api_key not in first.out + first.err + second.out + second.err
+
+    third = variations("deploy", *PLACES, "--max-cost-usd", "5", "--timezone", "Europe/Berlin")
+    changed = {thing for thing, outcome in outcomes(third.out).items() if outcome == "changed"}
+    assert changed == {f"schedule {SCHEDULE} of augment"}
+    assert f"0 6 * * * Europe/Berlin, {tmp_path}/photos → s3://b/daily/{{date}}" in third.out
+
+
+async def test_a_machine_without_settings_finds_those_of_the_blocks(
+    bare: str, environment: dict[str, str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key and the addresses, as they were where `deploy` was called; nothing overwrites them with nothing."""
+    assert bare
+    settings = {"segmind_base_url": sandbox.base_url, "price_usd": 0.05}
+    await steps_of(Wishes(api_key=sandbox.api_key, settings=settings))
+    for name in environment:
+        if name.startswith("SEGMIND_"):
+            monkeypatch.delenv(name)
+    assert untouched(await steps_of(Wishes()))
+    found = load_settings(stored=await stored_settings())
+    assert (found.endpoint().api_key, found.endpoint().base_url) == (sandbox.api_key, sandbox.base_url)
+    assert found.price_usd == 0.05
+    steps = await steps_of(Wishes(api_key="SG_fedcba9876543210", settings={"price_usd": 0.06}))
+    assert [(step.thing, step.what) for step in steps.values() if step.outcome == Outcome.CHANGED] == [
+        ("secret block variations-api-key", "the key"),
+        ("settings block variations", "price_usd"),
+    ]
+    assert load_settings(stored=await stored_settings()).endpoint().api_key == "SG_fedcba9876543210"
+
+
+async def test_what_a_person_has_set_stays(deployed: str, client: PrefectClient) -> None:
+    """A schedule that was added, one that was switched off, the slots: setup does not undo them."""
+    assert deployed
+    before = await client.read_deployment_by_name(AUGMENT)
+    daily = ours(before)
+    assert daily is not None
+    await client.update_deployment_schedule(before.id, daily.id, active=False)
+    await client.create_deployment_schedules(before.id, [(IntervalSchedule(interval=3600), False)])
+    await client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(limit=3))
+    assert untouched(await steps_of(Wishes()))
+
+    steps = await steps_of(Wishes(schedule=Wish({"max_cost_usd": 7.0}), slots=5))
+    assert {step.thing for step in steps.values() if step.outcome == Outcome.CHANGED} == {
+        f"schedule {SCHEDULE} of augment",
+        f"concurrency limit {LIMIT}",
+    }
+    after = await client.read_deployment_by_name(AUGMENT)
+    found = ours(after)
+    assert found is not None
+    assert (found.active, found.parameters["max_cost_usd"]) == (False, 7.0)
+    assert sorted(type(one.schedule).__name__ for one in after.schedules) == ["CronSchedule", "IntervalSchedule"]
+    assert (await client.read_global_concurrency_limit_by_name(LIMIT)).limit == 5
+    assert untouched(await steps_of(Wishes()))
+
+
+async def test_the_file_alone_can_be_deployed(deployed: str, client: PrefectClient) -> None:
+    """With Prefect's own command, from the root of a checkout; the schedule keeps its parameters, and setup agrees."""
+    assert deployed
+    await steps_of(Wishes(schedule=Wish({"source": "s3://b/m.csv", "destination": "s3://b/d"})))
+    command = "prefect --no-prompt deploy --prefect-file deployments/prefect.yaml --all"
+    environment = {**os.environ, "PREFECT_API_URL": deployed}
+    done = subprocess.run(  # noqa: S603, ASYNC221 - as a user calls it
+        [sys.executable, "-m", *command.split()], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = await client.read_deployment_by_name(AUGMENT)
+    found = ours(after)
+    assert found is not None
+    assert (found.active, found.parameters["destination"]) == (True, "s3://b/d")
+    assert len(after.schedules) == 2
+    assert untouched(await steps_of(Wishes()))
+
+
+async def test_a_deployment_that_was_changed_is_mended(deployed: str, client: PrefectClient) -> None:
+    """And what is said of it is what was changed."""
+    assert deployed
+    before = await client.read_deployment_by_name(AUGMENT)
+    await client.request("PATCH", f"/deployments/{before.id}", json={"tags": ["mine"], "job_variables": {}})
+    steps = await steps_of(Wishes())
+    step = steps[f"deployment {AUGMENT}"]
+    assert (step.outcome, step.what) == (Outcome.CHANGED, "tags, job variables")
+    assert untouched(await steps_of(Wishes()))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        ({"pool_type": "docker"}, f"the work pool {POOL} is of the type process"),
+        ({"notify": "ops"}, "name the block's type too, such as slack-webhook/ops"),
+        ({"notify": "slack-webhook/ops"}, "the server has no such block"),
+        ({"notify": "secret/variations-api-key"}, "that block sends no notifications"),
+    ],
+)
+async def test_a_wish_that_cannot_be_granted(deployed: str, wishes: dict[str, str], said: str) -> None:
+    """Is refused before anything else is done."""
+    assert deployed
+    with pytest.raises(SettingsError, match=said):
+        await steps_of(Wishes(slots=7, **wishes))  # type: ignore[arg-type]
+    assert untouched(await steps_of(Wishes(slots=5)))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("", "PREFECT_API_URL is not set"), ("http://127.0.0.1:9/api", "at PREFECT_API_URL, http://127.0")],
+)
+def test_without_a_server(variations: Variations, url: str, said: str) -> None:
+    """One line names the variable."""
+    ended = variations("deploy", PREFECT_API_URL=url)
+    assert ended.code == 2
+    assert said in one_line(ended)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--cron", "61 * * * *"), "--cron is '61 * * * *'"),
+        (("--source", "gs://b/m.csv", "--destination", "s3://b/d"), "gs://"),
+        (("--pool-type", "nomad"), "nomad"),
+        (("--guidance", "12"), "guidance is 12"),
+    ],
+)
+def test_what_is_given_wrongly(variations: Variations, options: tuple[str, ...], said: str) -> None:
+    """Is told before the server is asked for anything."""
+    ended = variations("deploy", *options, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert ended.code == 2
+    assert said in one_line(ended)
+
+
+def test_the_doctors_answer_is_json(variations: Variations) -> None:
+    """With the exit code 4 where something is wrong, be it the server itself."""
+    ended = variations("doctor", "--json", PREFECT_API_URL="http://127.0.0.1:9/api", SEGMIND_API_KEY="")
+    assert ended.code == 4
+    answer = json.loads(ended.out)
+    assert answer["is_ok"] is False
+    assert [one["about"] for one in answer["findings"]] == ["server", "key", "source", "destination"]
+    assert all(one["mend"] for one in answer["findings"])
+    assert "!!  server" in ended.err

@@ -1,0 +1,186 @@
+"""A run on several machines, some of which die, sleep or are taken away: each image is paid once, and all are there."""
+
+from dataclasses import replace
+
+import pytest
+
+from variations import errors
+from variations.engine.limits import Limits
+from variations.errors import StoppedByUser
+from variations.receipt import Receipt
+
+from .crew import ITEMS, SHARDS, Crewed, crewed
+
+LEASE_SECONDS = 60.0
+PRICE_USD = 0.031
+LIMITS = Limits(max_in_flight=8, poll_interval_seconds=8, deadline_seconds=300, grace_seconds=10)
+
+
+def assert_all_there(receipt: Receipt) -> None:
+    """Every image is there, but for what was on the wire at a death, and which the history does not show yet."""
+    assert receipt.already_done + receipt.kept + receipt.unknown + receipt.unknown_before == ITEMS
+    assert receipt.unknown + receipt.unknown_before <= 4
+
+
+def test_workers_share_a_run() -> None:
+    """Two workers make it together, each of them a good part."""
+
+    async def doing(crew: Crewed) -> None:
+        receipt = await crew.receipt_of(crew.parent())
+        assert (receipt.kept, receipt.stopped_by, receipt.dataset_rows) == (ITEMS, None, ITEMS)
+        assert receipt.cost_usd == pytest.approx(ITEMS * PRICE_USD)
+        assert receipt.requests["submit"] == ITEMS
+        shares = [crew.accepted_by(worker) for worker in crew.workers()]
+        assert len(shares) == 2
+        assert min(shares) >= ITEMS // 4
+        assert [(await worker.wait()).how for worker in crew.workers()] == ["returned", "returned"]
+
+    crewed(doing)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_shards_are_taken_over() -> None:
+    """What it had in flight is fetched by another, and not submitted again."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: bool(crew.workers()) and crew.accepted_by(crew.workers()[0]) >= 3)
+        crew.workers()[0].kill()
+        receipt = await crew.receipt_of(parent)
+        assert (receipt.stopped_by, receipt.left) == (None, 0)
+        assert_all_there(receipt)
+        assert len(crew.workers()) == 3
+
+    crewed(doing)
+
+
+def test_the_last_worker_is_replaced_too() -> None:
+    """With one worker, its successor takes over from it."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: bool(crew.workers()) and crew.accepted_by(crew.workers()[0]) >= 3)
+        crew.workers()[0].kill()
+        assert_all_there(await crew.receipt_of(parent))
+        assert len(crew.workers()) == 2
+
+    crewed(doing, workers=1)
+
+
+def test_a_worker_that_sleeps_for_longer_than_its_lease_submits_nothing_more() -> None:
+    """It was taken for dead, and finds its journals taken when it wakes."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: bool(crew.workers()) and crew.accepted_by(crew.workers()[0]) >= 3)
+        sleeper = crew.workers()[0]
+        sleeper.stall(4 * LEASE_SECONDS)
+        before = crew.accepted_by(sleeper)
+        assert_all_there(await crew.receipt_of(parent))
+        await sleeper.wait()
+        # Of what it had on the wire when it fell asleep some may have arrived.
+        assert crew.accepted_by(sleeper) <= before + LIMITS.max_in_flight
+
+    crewed(doing)
+
+
+def test_a_machine_that_is_taken_away_leaves_its_shards_to_the_others() -> None:
+    """A spot machine's SIGTERM is that worker's affair, not the run's."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: bool(crew.workers()) and crew.accepted_by(crew.workers()[0]) >= 3)
+        worker = crew.workers()[0]
+        crew.runs[worker.name].engine.stop(StoppedByUser("SIGTERM"))
+        receipt = await crew.receipt_of(parent)
+        assert (receipt.kept, receipt.stopped_by) == (ITEMS, None)
+        exit_ = await worker.wait()
+        assert exit_.how == "returned"
+        assert crew.runs[worker.name].failed_by is not None
+
+    crewed(doing)
+
+
+def test_workers_stop_when_the_one_that_planned_is_gone_and_the_next_run_goes_on() -> None:
+    """They submit nothing more once its lease is over; the next run fetches what is in flight, and makes the rest."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: len(crew.world.bill()) >= 6)
+        parent.kill()
+        for worker in crew.workers():
+            await worker.wait()
+        reasons = {crew.runs[worker.name].engine.stopped_by.code for worker in crew.workers()}
+        assert reasons == {errors.RunOver.code}
+        assert 6 <= len(crew.world.bill()) <= ITEMS
+        receipt = await crew.receipt_of(crew.parent())
+        assert receipt.stopped_by is None
+        assert_all_there(receipt)
+
+    crewed(doing, limits=replace(LIMITS, max_in_flight=2))
+
+
+def test_a_run_that_is_stopped_stops_its_workers_and_can_be_resumed() -> None:
+    """What the user stops, stops everywhere within seconds."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: len(crew.world.bill()) >= 6)
+        crew.runs[parent.name].engine.stop(StoppedByUser("cancelled"))
+        at = crew.world.now
+        receipt = await crew.receipt_of(parent)
+        assert receipt.stopped_by == "stopped_by_user"
+        assert crew.world.now - at < 30
+        for worker in crew.workers():
+            assert (await worker.wait()).how == "returned"
+            assert crew.runs[worker.name].failed_by is None
+        billed = len(crew.world.bill())
+        assert billed < ITEMS
+        receipt = await crew.receipt_of(crew.parent())
+        assert (receipt.already_done + receipt.recovery["kept"] + receipt.kept) >= ITEMS
+        assert len(crew.world.bill()) == ITEMS
+
+    crewed(doing, limits=replace(LIMITS, max_in_flight=2))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_budget_holds_for_all_workers_together(workers: int) -> None:
+    """Where the API charges twice the price that was set, the run pauses, and not one image too many is paid."""
+
+    async def doing(crew: Crewed) -> None:
+        receipt = await crew.receipt_of(crew.parent())
+        assert receipt.stopped_by == "budget"
+        assert receipt.cost_usd <= crew.limits().max_cost_usd + 1e-6
+        assert len(crew.world.bill()) == receipt.paid == 12
+        # With a higher one it goes on.
+        crew.own_limits = replace(LIMITS, max_cost_usd=10.0)
+        receipt = await crew.receipt_of(crew.parent())
+        assert (receipt.kept, receipt.already_done) == (12, 12)
+
+    crewed(doing, workers=workers, limits=replace(LIMITS, price_usd=PRICE_USD / 2, max_cost_usd=12 * PRICE_USD))
+
+
+def test_workers_that_end_one_after_another_stop_the_run() -> None:
+    """Where no worker can work, it is said why, and not tried for ever."""
+
+    async def doing(crew: Crewed) -> None:
+        crew.is_broken = True
+        receipt = await crew.receipt_of(crew.parent())
+        assert receipt.stopped_by == "run_error"
+        assert "one after another" in receipt.stopped_because
+        assert "it does not start here" in receipt.stopped_because
+        assert (receipt.kept, crew.world.bill()) == (0, [])
+        assert len(crew.workers()) <= 8
+        crew.is_broken = False
+        assert (await crew.receipt_of(crew.parent())).kept == ITEMS
+
+    crewed(doing)
+
+
+def test_no_more_workers_than_shards_are_started() -> None:
+    """Another one would have nothing to do."""
+
+    async def doing(crew: Crewed) -> None:
+        assert (await crew.receipt_of(crew.parent())).kept == ITEMS
+        assert len(crew.workers()) == SHARDS
+
+    crewed(doing, workers=30)

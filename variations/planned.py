@@ -1,0 +1,92 @@
+"""A run's plan as it lies in the dataset: what any machine needs to know to make a shard of it."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from variations.engine.limits import Limits
+from variations.errors import JournalDamaged
+from variations.job import Job
+from variations.layout import plan_key
+from variations.parameters import Parameters
+from variations.plan import Recipe
+from variations.receipt import Plan, json_bytes
+from variations.storage import Storage
+
+# Of how hard to go: what the run was asked for. The rest is each machine's own.
+OF_THE_RUN: Final = (
+    *("max_in_flight", "requests_per_minute", "first_requests_per_minute", "count_all_requests"),
+    *("poll_interval_seconds", "expected_latency_seconds", "deadline_seconds", "price_usd", "max_cost_usd"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What was planned for a run.
+
+    Attributes:
+        plan: the numbers.
+        model: that is asked.
+        lease_seconds: after so long without a sign of life a machine that works on it counts as gone.
+        signed_sources: how many sources carry a signature, which is in no plan: the manifest tells it.
+        details: recipe, limits and columns, as they were written.
+    """
+
+    plan: Plan
+    model: str
+    lease_seconds: float
+    signed_sources: int
+    details: dict[str, Any]
+
+    def limits(self, own: Limits) -> Limits:
+        """Return how hard to go: what the run was asked for, and of the rest what this machine's own limits say."""
+        return Limits(**{**asdict(own), **{name: self.details["limits"][name] for name in OF_THE_RUN}})
+
+    def job(self) -> Job:
+        """Return what the run is to do."""
+        recipe = {**self.details["recipe"]}
+        recipe["parameters"] = Parameters(**recipe["parameters"])
+        columns = {name: self.details.get(name) for name in ("uri_column", "id_column")}
+        return Job(self.plan.source, self.plan.destination, Recipe(**recipe), **columns)
+
+
+def planned_bytes(plan: Plan, job: Job, *, limits: Limits, lease_seconds: float, signed_sources: int) -> bytes:
+    """Return a plan as it is written into the dataset; it holds no secret."""
+    told = asdict(limits)
+    recipe = {**asdict(job.recipe), "parameters": job.recipe.parameters.model_dump(exclude={"seed"})}
+    return json_bytes(
+        {
+            **asdict(plan),
+            "recipe": recipe,
+            "limits": {name: told[name] for name in OF_THE_RUN},
+            "lease_seconds": lease_seconds,
+            "signed_sources": signed_sources,
+            "uri_column": job.uri_column,
+            "id_column": job.id_column,
+        }
+    )
+
+
+async def read_planned(storage: Storage, run_id: str) -> Planned | None:
+    """Read what was planned for a run; None if that was closed before it had planned anything.
+
+    Raises:
+        JournalDamaged: what lies there is no plan.
+        ObjectNotFound: nothing was planned under that id.
+        StorageError: the store says no.
+    """
+    key = plan_key(run_id)
+    content = await storage.get(key)
+    try:
+        values = json.loads(content)
+        if not values:
+            return None
+        return Planned(
+            plan=Plan.of_json(values),
+            model=values["recipe"]["model"],
+            lease_seconds=values.get("lease_seconds", 0.0),
+            signed_sources=values.get("signed_sources", 0),
+            details=values,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise JournalDamaged(f"{storage.uri_of(key)}: it is no plan") from error

@@ -1,0 +1,107 @@
+"""Who works on a run: each worker gives a sign of life every few seconds, and says what it has done so far.
+
+Signs are compared by the store's clock. One that is older than the run's lease allows is a dead worker's; a worker that
+leaves in order moves its last one away from among the living.
+"""
+
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter
+
+from variations.errors import JournalDamaged, ObjectNotFound
+from variations.layout import left_key, left_prefix, worker_key, workers_prefix
+from variations.ledger.lock import ROUNDING_SECONDS
+from variations.ledger.writer import Writer
+from variations.recovery import at_once
+from variations.storage import Storage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """A worker's sign of life.
+
+    Attributes:
+        writer: the worker; its token is its name in the journals.
+        label: what its scheduler calls it; the flow run's id.
+        kept, failed, unknown, in_flight: images.
+        cost_usd: spent, what may be spent on unknown ones included.
+        price_usd: of an image, as the API charges it.
+        requests, refused, limit_found: API calls by kind; how many of them were refused for the request limit; that
+            limit, as far as it was found.
+        stopped_by, stopped_because: why it submits nothing more, if that is so.
+    """
+
+    writer: Writer
+    label: str = ""
+    beat: int = 0
+    kept: int = 0
+    failed: int = 0
+    unknown: int = 0
+    in_flight: int = 0
+    cost_usd: float = 0.0
+    price_usd: float = 0.0
+    requests: dict[str, int] = field(default_factory=dict)
+    refused: int = 0
+    limit_found: float | None = None
+    stopped_by: str | None = None
+    stopped_because: str | None = None
+
+
+_SIGN = TypeAdapter(Sign)
+
+
+class Roster:
+    """The workers of a run.
+
+    Args:
+        storage: the dataset.
+        run_id: of the run.
+        lease_seconds: after so long without a sign of life a worker counts as gone.
+    """
+
+    def __init__(self, storage: Storage, run_id: str, *, lease_seconds: float) -> None:
+        self._storage = storage
+        self._run_id = run_id
+        self._lease_seconds = lease_seconds
+
+    async def sign(self, sign: Sign) -> None:
+        """Give a sign of life."""
+        key = worker_key(self._run_id, sign.writer.token)
+        await self._storage.put(key, _SIGN.dump_json(sign), content_type="application/json")
+
+    async def leave(self, sign: Sign) -> None:
+        """Leave in order, with what was done in all."""
+        token = sign.writer.token
+        await self._storage.put(left_key(self._run_id, token), _SIGN.dump_json(sign), content_type="application/json")
+        await self._storage.delete(worker_key(self._run_id, token))
+
+    async def living(self) -> list[str]:
+        """Return the tokens of the workers that gave a sign of life of late, sorted; one listing."""
+        now = await self._storage.now()
+        signs = [entry async for entry in self._storage.list(workers_prefix(self._run_id))]
+        most = self._lease_seconds + ROUNDING_SECONDS
+        return sorted(_token(one.key) for one in signs if (now - one.modified).total_seconds() <= most)
+
+    async def signs(self) -> list[Sign]:
+        """Return the last sign of every worker that ever was, the dead and those that have left included."""
+        keys = [entry.key async for entry in self._storage.list(workers_prefix(self._run_id))]
+        left = [entry.key async for entry in self._storage.list(left_prefix(self._run_id))]
+        found = await at_once(self._read, keys + left)
+        # One that leaves in this moment may be in both.
+        return list({sign.writer.token: sign for sign in found if sign is not None}.values())
+
+    async def has_left(self) -> set[str]:
+        """Return the tokens of the workers that left in order."""
+        return {_token(entry.key) async for entry in self._storage.list(left_prefix(self._run_id))}
+
+    async def _read(self, key: str) -> Sign | None:
+        try:
+            return _SIGN.validate_json(await self._storage.get(key))
+        except ObjectNotFound:
+            return None
+        except ValueError as error:
+            raise JournalDamaged(f"{self._storage.uri_of(key)}: it is no worker's sign of life") from error
+
+
+def _token(key: str) -> str:
+    return key.rpartition("/")[2].removesuffix(".json")
