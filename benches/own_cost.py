@@ -63,6 +63,11 @@ class Cost:
         """CPU an image of the flow's process and of the Prefect server."""
         return self.cpu_ms["client"] + self.cpu_ms["prefect"]
 
+    @property
+    def steady_ms(self) -> float:
+        """The same in the steady part: the start, which a short run spreads over fewer images, is not in it."""
+        return self.steady_cpu_ms["client"] + self.steady_cpu_ms["prefect"]
+
     def row(self, name: str) -> list[str | float | int]:
         """Return its row of the table."""
         return [
@@ -72,6 +77,7 @@ class Cost:
             self.cpu_ms["client"],
             self.cpu_ms["prefect"],
             self.ms,
+            self.steady_ms,
             self.calls_a_minute,
             self.events_a_minute,
             self.task_runs,
@@ -119,7 +125,7 @@ def _decoding_ms(scene: Scene, destination: str) -> float:
 
 
 def _report(options: Options, ours: Cost, plain: Cost, *, decoding_ms: float) -> Report:
-    times = plain.ms / ours.ms
+    times = plain.steady_ms / ours.steady_ms
     client_ms = ours.cpu_ms["client"]
     rest_ms = client_ms - decoding_ms
     return Report(
@@ -132,6 +138,7 @@ def _report(options: Options, ours: Cost, plain: Cost, *, decoding_ms: float) ->
             "flow, ms",
             "Prefect server, ms",
             "both, ms",
+            "without start and end",
             "Prefect calls a minute",
             "events a minute",
             "task runs",
@@ -139,7 +146,7 @@ def _report(options: Options, ours: Cost, plain: Cost, *, decoding_ms: float) ->
         rows=[ours.row("ours"), plain.row("a plain flow, 3 tasks an image")],
         aims=[
             Aim(
-                f"at least {AIM_TIMES:g} times less CPU than the plain flow, Prefect's server counted",
+                f"at least {AIM_TIMES:g} times less CPU than the plain flow without start and end, Prefect's server counted",
                 f"{times:.1f} times",
                 times >= AIM_TIMES,
             ),

@@ -23,8 +23,9 @@ FEWEST_REQUESTS: Final = 2
 WINDOWS: Final = 2
 # The pace from which one that is told no limit starts to look for it.
 FIRST_REQUESTS_PER_MINUTE: Final = 60.0
-# The first is what it takes to reach the ceiling; with more it gets better, by being held up: see NOTE.
-THREADS: Final = (8, 16, 64)
+# The first is what it takes to reach the ceiling; with more it gets better, by being held up: see NOTE. The last is as
+# many as the limit can feed so.
+THREADS: Final = (8, 16, 64, 200)
 AIM_THREADS: Final = 16
 AIM_OF_THE_SDK: Final = 5.0
 AIM_OF_THE_CEILING: Final = 0.75
@@ -121,7 +122,9 @@ def _report(
             ]
         )
     rows.append(["the ceiling", ceiling, percent(1), FEWEST_REQUESTS, "", ""])
-    factor = rates[0] / rates[names.index(_name(AIM_THREADS))]
+    by_threads = dict(zip(THREADS, rates[-len(THREADS) :], strict=True))
+    factor = rates[0] / by_threads[AIM_THREADS]
+    best = max(THREADS, key=by_threads.__getitem__)
     return Report(
         name="request_limit",
         title=f"{REQUESTS_PER_MINUTE} requests a minute, every call counted; a request takes "
@@ -131,7 +134,7 @@ def _report(
         aims=[
             Aim(
                 f"at least {AIM_OF_THE_SDK:g} times the SDK on {AIM_THREADS} threads",
-                f"{factor:.1f} times",
+                f"{factor:.1f} times; {rates[0] / by_threads[best]:.1f} times its best, on {best}",
                 factor >= AIM_OF_THE_SDK,
             ),
             Aim(

@@ -24,7 +24,9 @@ TERMINATED: Final = 128 + signal.SIGTERM
 
 def main() -> None:
     """Execute the flow run that the environment names, as Prefect does, and exit with its code."""
-    is_stopped = False
+    # Prefect's command would put a handler of its own in the place of this one.
+    goes_on = os.environ.pop(BEHAVIOUR, "") == "reschedule"
+    is_begun = is_stopped = False
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         nonlocal is_stopped
@@ -33,20 +35,20 @@ def main() -> None:
         children = _children()
         for pid in children:
             os.kill(pid, number)
-        if not children:
-            # The flow has not begun, or has ended.
+        if is_begun and not children:
+            # There is no flow yet, or none any more.
             sys.exit(TERMINATED)
 
     # Now, for Prefect takes seconds to import.
     signal.signal(signal.SIGTERM, pass_on)
-    # Prefect's command would put a handler of its own in the place of this one.
-    goes_on = os.environ.pop(BEHAVIOUR, "") == "reschedule"
 
     from prefect.cli import app  # noqa: PLC0415 - see above
 
     sys.argv[1:] = ["flow-run", "execute"]
     try:
-        app()
+        is_begun = True
+        if not is_stopped:
+            app()
     except BaseException:
         if not is_stopped:
             raise

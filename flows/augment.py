@@ -111,5 +111,5 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
                         )
                     else:
                         await make_shards(run, plan, limits=limits)
-                end.result = await publish(run)
+                    end.result = await publish(run)
     return end.state()  # type: ignore[no-any-return]

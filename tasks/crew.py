@@ -60,6 +60,7 @@ class WorkRuns:
     def __init__(self, deployment: str, parameters: Mapping[str, str]) -> None:
         self._deployment = deployment
         self._parameters = dict(parameters)
+        self._started = 0
         self._looks = 0
 
     async def start(self) -> str:
@@ -68,8 +69,12 @@ class WorkRuns:
         Raises:
             RunError: Prefect does not take it.
         """
+        self._started += 1
+        name = f"work {self._parameters['run_id']} {self._started}"
         try:
-            flow_run = await arun_deployment(self._deployment, parameters=self._parameters, timeout=0)
+            flow_run = await arun_deployment(
+                self._deployment, parameters=self._parameters, timeout=0, flow_run_name=name
+            )
         except Exception as error:
             raise RunError(f"no worker could be started by {self._deployment}: {error}") from error
         get_run_logger().info("Started the worker %r by %s", flow_run.name, self._deployment)

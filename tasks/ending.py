@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from tasks.events import ended
+from tasks.run_log import log_the_library
 from variations.ending import Ending, TooManyFailed, ending_of
 from variations.errors import StoppedByUser, VariationsError
 from variations.receipt import Plan, Receipt, RunStopped
@@ -78,6 +79,7 @@ async def ending(*, max_failed_percent: float = 100.0) -> AsyncIterator[End]:
     Args:
         max_failed_percent: where more of its images failed, the flow run has.
     """
+    log_the_library()
     end = End(max_failed_percent)
     try:
         yield end

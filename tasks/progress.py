@@ -1,6 +1,7 @@
 """Say how far a run is, while it moves: a log line, and an artifact with a bar."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -40,7 +41,9 @@ async def shown_progress(
         for follower in followers:
             follower.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
-    await bar.show()
+        # Who is cancelled has no time for it.
+        if not isinstance(sys.exception(), asyncio.CancelledError):
+            await bar.show()
 
 
 async def _follow(progress: Progress, say: Callable[[], Awaitable[None]], *, seconds: float) -> None:

@@ -1,6 +1,6 @@
 """What a flow run is for: its day, and the name by which a person finds it among others."""
 
-from datetime import UTC, date
+from datetime import UTC, date, datetime
 from typing import Any
 
 from prefect.runtime import flow_run
@@ -18,8 +18,8 @@ def day_of(text: str) -> date:
     """
     if text:
         return parsed_day(text)
-    day: date = flow_run.scheduled_start_time.astimezone(UTC).date()
-    return day
+    scheduled: datetime = flow_run.scheduled_start_time or datetime.now(UTC)
+    return scheduled.astimezone(UTC).date()
 
 
 def augment_name() -> str:
@@ -33,8 +33,10 @@ def recover_name() -> str:
 
 
 def work_name() -> str:
-    """Return the name of a run of `work`."""
-    return f"work {flow_run.parameters.get('run_id', '')}"
+    """Return the name of a run of `work`: the one that `augment` gave it, which has a number."""
+    of_run = f"work {flow_run.parameters.get('run_id', '')}"
+    given = str(flow_run.name or "")
+    return given if given.startswith(of_run) else of_run
 
 
 def _named(what: str, parameters: dict[str, Any]) -> str:

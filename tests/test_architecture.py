@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("variations", "config", "tasks", "flows")
+PACKAGES = ("variations", "config", "tasks", "flows", "deployments")
 ENVIRONMENT = {"os.environ", "os.getenv", "os.environb", "os.putenv", "os.expandvars", "os.path.expandvars"}
 
 
@@ -104,8 +104,24 @@ def test_tasks_import_the_library_alone() -> None:
 
 
 def test_settings_import_the_library_alone() -> None:
-    """Prefect reads its own settings."""
-    assert offenders(within("config"), "flows", "tasks", "prefect", "deployments") == []
+    """Prefect reads its own settings; ours that its blocks hold are read by one module, which no other needs."""
+    assert offenders(within("config"), "flows", "tasks", "deployments") == []
+    others = (module for module in within("config") if module != "config.blocks")
+    assert offenders(others, "prefect", "config.blocks") == []
+
+
+def test_nothing_imports_the_deployments_but_the_command_line() -> None:
+    """Arrows point from them to the flows; the commands that set up and examine a server start them, as the sandbox's
+    does the sandbox, and none needs them before it runs.
+    """
+    others = (module for module in MODULES if not is_within(module, "deployments", "flows.commands"))
+    assert offenders(others, "deployments") == []
+    at_once = [
+        module
+        for module in within("flows")
+        if any(is_within(name, "deployments") for name in imports_of(module, at_once=True))
+    ]
+    assert at_once == []
 
 
 def test_nothing_imports_a_flow_but_the_command_line() -> None:

@@ -254,17 +254,15 @@ class Receipt:
 
     def summary(self) -> str:
         """Say in a line what came of it."""
-        if not self.source:
-            found = Recovery(**self.recovery) if self.recovery else Recovery()
-            counts = [(found.kept, "recovered"), (found.failed, "failed"), (found.still_unknown, "still unknown")]
-            parts, cost_usd = _counted(counts) or ["nothing was open"], found.cost_usd
-        else:
+        if self.source:
             counts = [(self.kept, "kept"), (self.failed, "failed"), (self.unknown, "unknown")]
             counts += [(self.rejected, "rejected"), (self.left, "left for the next run")]
-            parts, cost_usd = (
-                _counted(counts) or [f"nothing to make, {self.already_done:,} already there"],
-                self.cost_usd,
-            )
+            nothing, cost_usd = f"nothing to make, {self.already_done:,} already there", self.cost_usd
+        else:
+            found = Recovery(**self.recovery) if self.recovery else Recovery()
+            counts = [(found.kept, "recovered"), (found.failed, "failed"), (found.still_unknown, "still unknown")]
+            nothing, cost_usd = "nothing was open", found.cost_usd
+        parts = [f"{count:,} {what}" for count, what in counts if count] or [nothing]
         return ", ".join([*parts, f"{cost_usd:.2f} USD"])
 
     def lines(self) -> list[tuple[str, str]]:
@@ -364,10 +362,6 @@ def markdown_table(title: str, lines: Iterable[tuple[str, str]]) -> str:
     """Return a two-column table; what could break it is escaped."""
     rows = [f"| {name} | {markdown_text(value)} |" for name, value in lines]
     return "\n".join([f"## {title}", "", "| | |", "| --- | --- |", *rows, ""])
-
-
-def _counted(counts: Iterable[tuple[int, str]]) -> list[str]:
-    return [f"{count:,} {what}" for count, what in counts if count]
 
 
 def _held(failed: int, unknown: int, partly: int) -> list[tuple[str, str]]:

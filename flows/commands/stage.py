@@ -35,9 +35,8 @@ def stage(*, speed: float = 4.0, env: Path = Path("stage.env")) -> int:
         asyncio.run(furnish(standing))
         try:
             _write(env, standing)
-            say(
-                f"S3 at {standing.environment['AWS_ENDPOINT_URL']}, sandbox API (not FLUX) at {standing.sandbox.base_url}"
-            )
+            s3_url = standing.environment["AWS_ENDPOINT_URL"]
+            say(f"S3 at {s3_url}, sandbox API (not FLUX) at {standing.sandbox.base_url}")
             say(f"{standing.photos} photos and their manifest are at {standing.source}")
             say(f"In every other terminal:  source {env}")
             say("Ctrl-C ends both; what is in the bucket, and the bill, is gone then")

@@ -1,8 +1,11 @@
 """`prefect.yaml`: what it names is there, and what it says fits the flows."""
 
 import re
+import tomllib
+from fnmatch import fnmatch
 from importlib import import_module
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from config import Settings
 from deployments.automations import SILENCE
 from deployments.names import AUGMENT, DEPLOYMENTS, LIMIT, POOL, SCHEDULE
 
+ROOT = Path(__file__).parents[2]
 TEXT = (files("deployments") / "prefect.yaml").read_text(encoding="utf-8")
 CONTENT: dict[str, Any] = yaml.safe_load(TEXT)
 ENTRIES: dict[str, dict[str, Any]] = {
@@ -67,3 +71,13 @@ def test_no_path_of_a_machine_is_in_it() -> None:
     """The code is installed where a worker runs, and not looked for."""
     assert CONTENT["pull"] == []
     assert re.findall(r"(?<![\w*])/(?:\w+/)+\w+", TEXT) == []
+
+
+def test_it_comes_with_a_wheel() -> None:
+    """And so do the job templates of the work pools: setup reads them from where the package is installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["deployments"]
+    folder = ROOT / "deployments"
+    needed = ["prefect.yaml", *(f"templates/{path.name}" for path in (folder / "templates").iterdir())]
+    assert len(needed) > 1
+    assert [name for name in needed if not any(fnmatch(name, one) for one in patterns)] == []

@@ -30,9 +30,9 @@ LEASE_SECONDS: Final = 10
 SLOTS: Final = 4
 POOL: Final = "variations"
 COMMAND_SECONDS: Final = 180.0
-WORKER_START_SECONDS: Final = 120.0
+WORKER_START_SECONDS: Final = 180.0
 # From the click to the first line; the process of a flow run takes some ten seconds to start.
-BEGIN_SECONDS: Final = 120.0
+BEGIN_SECONDS: Final = 240.0
 END_SECONDS: Final = 240.0
 FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 

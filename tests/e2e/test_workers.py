@@ -8,13 +8,20 @@ from variations import read_dataset
 from variations.workers.roster import Sign
 
 from .processes import Running, until
-from .stage import BEGIN_SECONDS, END_SECONDS, Sources, Stage
+from .stage import BEGIN_SECONDS, END_SECONDS, LATENCY_SECONDS, Sources, Stage
 
 PHOTOS: Final = 8
 EACH: Final = 3
 IMAGES: Final = PHOTOS * EACH
 # Few in flight, so that there is something left to do when one dies.
-PACE: Final = {"variations_per_source": EACH, "requests_per_minute": 6000.0, "max_in_flight": 4}
+PACE: Final = {
+    "variations_per_source": EACH,
+    "requests_per_minute": 6000.0,
+    "max_in_flight": 4,
+    "poll_interval_seconds": 1.0,
+}
+# A request in flight stays there until the test lets it end: nothing is over before it was looked at.
+HELD_SECONDS: Final = 300.0
 # The lease of a slot is a minute, and the server looks every quarter of one.
 SLOTS_SECONDS: Final = 120.0
 
@@ -25,20 +32,36 @@ def start(stage: Stage, sources: Sources, **parameters: Any) -> str:
     return stage.server.start("augment", given)
 
 
+def let_end(stage: Stage, *, then: float = LATENCY_SECONDS) -> None:
+    """Let what is in flight at the API end now, and what comes afterwards take so many seconds."""
+    stage.sandbox.configure(latency_seconds=then)
+    stage.sandbox.advance_clock(2 * HELD_SECONDS)
+
+
 def progress(stage: Stage, flow_run_id: str) -> float:
     """Return how far the artifact says that a flow run is, in percent."""
     artifact = stage.server.artifacts(flow_run_id).get("variations-progress")
     return float(artifact["data"]) if artifact else 0.0
 
 
-def until_at_work(stage: Stage, sources: Sources, *, workers: int) -> list[Sign]:
-    """Wait until so many have made an image and have others in flight; returns their signs of life."""
+def until_two_at_work(stage: Stage, sources: Sources, *, kept: int = 0, without: Sign | None = None) -> list[Sign]:
+    """Wait until two workers have images in flight, and have kept so many each; returns their signs of life."""
+    gone = without.writer if without is not None else None
 
     def at_work() -> list[Sign] | None:
-        signs = [sign for sign in stage.signs(sources) if sign.kept and sign.in_flight]
-        return signs if len(signs) == workers else None
+        signs = [sign for sign in stage.signs(sources) if sign.in_flight and sign.kept >= kept and sign.writer != gone]
+        return signs if len(signs) == 2 else None
 
-    return until(f"{workers} workers with images in flight", at_work, seconds=BEGIN_SECONDS)
+    return until("two workers with images in flight", at_work, seconds=BEGIN_SECONDS)
+
+
+def begin(stage: Stage, sources: Sources) -> tuple[str, list[Sign]]:
+    """Start a run on two workers; returns it once each has kept an image and has others in flight, with their signs."""
+    stage.sandbox.configure(latency_seconds=HELD_SECONDS)
+    run = start(stage, sources, workers=2)
+    until_two_at_work(stage, sources)
+    let_end(stage, then=HELD_SECONDS)
+    return run, until_two_at_work(stage, sources, kept=1)
 
 
 def until_free(stage: Stage) -> None:
@@ -49,16 +72,16 @@ def until_free(stage: Stage) -> None:
 def test_a_worker_that_is_killed_is_replaced(stage: Stage, workers: list[Running]) -> None:
     """The run completes, nothing is paid twice, and the slots are free again."""
     sources = stage.fill("killed", photos=PHOTOS)
-    run = start(stage, sources, workers=2)
-    signs = until_at_work(stage, sources, workers=2)
+    run, signs = begin(stage, sources)
+    killed = signs[0]
     # The processes of the flow runs are where they say.
-    started = {process.pid for worker in workers for process in worker.below()}
-    pids = {sign.writer.pid for sign in signs}
-    assert pids <= started
+    assert {sign.writer.pid for sign in signs} <= {one.pid for worker in workers for one in worker.below()}
     assert stage.server.slots()["variations"] == 2
     moved = until("the progress to move", lambda: progress(stage, run), seconds=30)
     assert moved < 100
-    os.kill(signs[0].writer.pid, signal.SIGKILL)
+    os.kill(killed.writer.pid, signal.SIGKILL)
+    until_two_at_work(stage, sources, without=killed)
+    let_end(stage)
 
     until("the progress to move on", lambda: progress(stage, run) > moved, seconds=END_SECONDS)
     state = stage.until_ended(run)
@@ -67,7 +90,7 @@ def test_a_worker_that_is_killed_is_replaced(stage: Stage, workers: list[Running
     assert (stage.sandbox.bill().accepted, stage.sandbox.bill().paid) == (IMAGES, IMAGES)
     assert list(read_dataset(sources.destination)["status"]) == ["kept"] * IMAGES
     ends = {one["id"]: one["state"]["type"] for one in stage.server.flow_runs("work", parent=run)}
-    assert ends.pop(signs[0].label) == "CRASHED"
+    assert ends.pop(killed.label) == "CRASHED"
     assert list(ends.values()) == ["COMPLETED", "COMPLETED"]
     assert {"variations-plan", "variations-receipt"} < stage.server.artifacts(run).keys()
     until_free(stage)
@@ -77,9 +100,9 @@ def test_a_cancelled_run_settles_and_goes_on(stage: Stage, workers: list[Running
     """It is Cancelled once what is in flight is settled; the same again pays for the rest alone."""
     del workers
     sources = stage.fill("cancelled", photos=PHOTOS)
-    run = start(stage, sources, workers=2)
-    until_at_work(stage, sources, workers=2)
+    run, _ = begin(stage, sources)
     stage.server.cancel(run)
+    let_end(stage)
     state = stage.until_ended(run)
     assert (state["name"], state["type"]) == ("Cancelled", "CANCELLED"), state
     ends = [stage.until_ended(one["id"])["type"] for one in stage.server.flow_runs("work", parent=run)]
@@ -88,8 +111,7 @@ def test_a_cancelled_run_settles_and_goes_on(stage: Stage, workers: list[Running
     assert 0 < bill.accepted < IMAGES
     # What was in flight was waited for, and is in the dataset.
     assert bill.paid == bill.accepted
-    kept = read_dataset(sources.destination)
-    assert list(kept["status"]) == ["kept"] * bill.paid
+    assert list(read_dataset(sources.destination)["status"]) == ["kept"] * bill.paid
     until_free(stage)
 
     again = stage.until_ended(start(stage, sources, workers=2))

@@ -155,7 +155,7 @@ async def test_from_folder_to_folder(environment: dict[str, str], sandbox: Sandb
     for photo in sample_photos()[:2]:
         shutil.copy(photo, photos)
     (photos / "broken.jpg").write_text("no image")
-    receipt = await augment(str(photos), str(tmp_path / "dataset"), **PACE)
+    receipt = await augment(str(photos), str(tmp_path / "dataset"), max_failed_percent=50.0, **PACE)
     frame = read_dataset(str(tmp_path / "dataset"))
     assert (receipt["kept"], receipt["failed"]) == (2, 1)
     assert frame.set_index("status").loc["failed", "error_code"] == "inference_failed"
@@ -171,7 +171,7 @@ async def test_failed_ones_are_left_alone_until_asked_for(
     del environment
     source, destination = fill(s3_url, bucket), f"s3://{bucket}/dataset"
     sandbox.set_faults("failed:1:1")
-    assert (await augment(source, destination, **PACE))["failed"] == 1
+    assert (await augment(source, destination, max_failed_percent=50.0, **PACE))["failed"] == 1
     again = await augment(source, destination, **PACE)
     assert (again["failed_before"], again["wanted"]) == (1, 0)
     assert (await augment(source, destination, retry="failed", **PACE))["kept"] == 1

@@ -18,6 +18,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import Artifact, FlowRun, State, StateType
+from prefect.client.schemas.sorting import LogSort
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import ParameterTypeError
 from prefect.flow_engine import run_flow_async
@@ -224,6 +225,21 @@ async def test_a_dataset_that_is_worked_on(photos: str, dataset: str) -> None:
         assert (state.type, state.name) == (StateType.FAILED, "PausedBusy")
         plan = await augment(photos, dataset, dry_run=True, **PACE)
     assert plan["new"] == 3
+
+
+async def test_what_it_waits_for_stands_in_the_log_of_the_run(photos: str, dataset: str) -> None:
+    """The library says it, which knows no Prefect; whoever looks at the run sees why it does nothing."""
+    async with at_work(dataset) as other:
+        waiting = asyncio.create_task(augment(photos, dataset, wait=True, **PACE))
+        give_up_at = time.monotonic() + 60
+        said: list[str] = []
+        async with get_client() as client:
+            while not said:
+                assert time.monotonic() < give_up_at
+                await asyncio.sleep(0.5)
+                logs = await client.read_logs(limit=200, sort=LogSort.TIMESTAMP_DESC)
+                said = [log.message for log in logs if f"Waiting: the run {other.run_id} works on" in log.message]
+    assert (await waiting)["kept"] == 3
 
 
 async def test_a_dry_run_shows_the_plan(photos: str, dataset: str, sandbox: Sandbox) -> None:

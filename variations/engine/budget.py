@@ -81,7 +81,15 @@ class Budget:
             self._granted_usd = await self._more(needed_usd)
         return needed_usd <= self._granted_usd + NO_MONEY_USD
 
-    def settle(self, images: int, *, known_images: int, cost_usd: float = 0.0, charged_images: int = 0) -> None:
+    def settle(
+        self,
+        images: int,
+        *,
+        known_images: int,
+        cost_usd: float = 0.0,
+        charged_images: int = 0,
+        is_reported: bool = False,
+    ) -> None:
         """Turn a reservation into what came of it.
 
         Args:
@@ -89,6 +97,7 @@ class Budget:
             known_images: of which it is known what became; the others stay reserved.
             cost_usd: what the API charged for the known ones.
             charged_images: for how many of them.
+            is_reported: the API told what it charged; where that was nothing, the price stays what it is taken to be.
         """
         self._images_in_flight -= images
         self._reserved_images -= known_images
@@ -96,5 +105,5 @@ class Budget:
         if charged_images and cost_usd:
             each = cost_usd / charged_images
             self.price_usd = max(self.price_usd, each) if self._is_reported else each
-            self._is_reported = True
+        self._is_reported |= is_reported or bool(cost_usd)
         self._settled.set()

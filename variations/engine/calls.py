@@ -89,8 +89,8 @@ class Calls:
             return None
         return errors.ServiceDown(f"the API does not take requests ({error.message}); run the same command again later")
 
-    async def get(self, kind: str, get: Callable[[], Awaitable[T]], *, seconds: float) -> T:
-        """Ask, and ask again for so many seconds, 0 for once: a GET is always safe to repeat."""
+    async def get(self, kind: str, get: Callable[[], Awaitable[T]], *, seconds: float, only_refused: bool = False) -> T:
+        """Ask, and ask again for so many seconds, or `only_refused` by the limit: a GET is always safe to repeat."""
         give_up_at = self._clock.monotonic() + seconds
         attempt = 1
         while True:
@@ -98,12 +98,13 @@ class Calls:
             try:
                 return await get()
             except errors.Repeatable as error:
+                is_refused = isinstance(error, errors.RateLimited)
                 delay = get_delay_seconds(error, attempt, random=self._random())
-                if delay is not None and isinstance(error, errors.RateLimited):
+                if delay is not None and is_refused:
                     self._refused(sent_at, delay)
-                if delay is None or self._clock.monotonic() + delay > give_up_at:
+                if delay is None or self._clock.monotonic() + delay > give_up_at or (only_refused and not is_refused):
                     raise
-                if not isinstance(error, errors.RateLimited):
+                if not is_refused:
                     attempt += 1
                     await self._clock.sleep(delay)
 

@@ -287,6 +287,7 @@ class Engine:
             known_images=images if was_not_submitted else len(known),
             cost_usd=sum(outcome.cost_usd for outcome in known),
             charged_images=sum(1 for outcome in known if outcome.cost_usd),
+            is_reported=any(outcome.metrics.cost_usd is not None for outcome in known),
         )
 
     async def _request(self, request: Request, log: Log) -> Completed:

@@ -18,6 +18,12 @@ RESULT_SECONDS: Final = 120.0
 CHECK_SECONDS: Final = 15.0
 # While the schedule only guesses.
 LOOK_AGAIN_SECONDS: Final = 1.0
+# So many polls in a row that failed, of requests that the status knows, are the endpoint's fault; so seldom it is then
+# looked whether it serves again.
+POLL_FAILURES: Final = 3
+POLL_AGAIN_SECONDS: Final = 600.0
+# So many times in a row that cannot be are no slips: what the API tells is something else.
+STRAYS: Final = 2
 
 
 class Poller:
@@ -34,7 +40,9 @@ class Poller:
         self._calls = calls
         self._schedule = schedule
         self._clock = clock
-        self._poll_serves = True
+        self._failed_polls_in_a_row = 0
+        self._poll_again_at = 0.0
+        self._strays_in_a_row = 0
 
     async def wait(self, request: Request) -> Completed:
         """Poll until the request is done.
@@ -68,19 +76,32 @@ class Poller:
 
         That is the older endpoint for polls. Where it does not serve, the one for the status does.
         """
-        trouble: errors.VariationsError | None = None
-        if self._poll_serves:
+        failure: errors.VariationsError | None = None
+        if self._is_poll_tried():
             try:
-                return await self._calls.get("poll", lambda: self._client.poll(request_id), seconds=0.0)
-            except (errors.Unauthorized, errors.Forbidden):
-                raise
+                found = await self._calls.get(
+                    "poll", lambda: self._client.poll(request_id), seconds=RESULT_SECONDS, only_refused=True
+                )
             except errors.VariationsError as error:
-                trouble = error
+                failure = error
+            else:
+                self._failed_polls_in_a_row = 0
+                return found
         status = await self._calls.get("status", lambda: self._client.status(request_id), seconds=seconds)
-        if trouble is not None and not isinstance(trouble, errors.Repeatable):
-            logger.info("polling by the status endpoint: the other one said of a request that is there: %s", trouble)
-            self._poll_serves = False
+        if failure is not None:
+            self._failed_polls_in_a_row += 1
+            if self._failed_polls_in_a_row == POLL_FAILURES:
+                logger.info(
+                    "polling by the status endpoint: the other one said of a request that is there: %s", failure
+                )
         return status
+
+    def _is_poll_tried(self) -> bool:
+        now = self._clock.monotonic()
+        if self._failed_polls_in_a_row >= POLL_FAILURES and now < self._poll_again_at:
+            return False
+        self._poll_again_at = now + POLL_AGAIN_SECONDS
+        return True
 
     def _age(self, request: Request) -> float:
         return self._clock.monotonic() - (request.accepted or request.submitted)
@@ -96,11 +117,26 @@ class Poller:
                 return
 
     def _learn(self, request: Request, completed: Completed, *, asked: float) -> None:
-        """Learn how long a request took; where the API does not say, it was done since it was `asked` for before."""
-        if (seconds := completed.metrics.total_seconds) is not None:
-            self._schedule.completed(min(max(seconds, 0.0), self._schedule.deadline_seconds))
+        """Learn how long a request took: what the API tells, as far as the polls bear it out; else what they show.
+
+        It was done after it was last `asked` for in vain, and before now. A time outside of that is the API's slip, or
+        no time of this kind: other units, nothing, or without the queue.
+        """
+        age = self._age(request)
+        least = 0.0 if request.is_resumed else asked
+        told = completed.metrics.total_seconds
+        if told is not None and not least <= told <= age:
+            self._strays_in_a_row += 1
+        elif told is not None and least:
+            # Of one that was done when it was first asked for, almost any time would do.
+            self._strays_in_a_row = 0
+        if told is not None and self._strays_in_a_row < STRAYS:
+            seconds = min(max(told, least), age)
         elif not request.is_resumed:
-            self._schedule.completed((asked + self._age(request)) / 2)
+            seconds = (least + age) / 2
+        else:
+            return
+        self._schedule.completed(min(seconds, self._schedule.deadline_seconds))
 
     async def _from_history(self, request: Request, gone: errors.RequestGone) -> Status:
         """Look a request up that the API forgot: its record stays, and its output lives for days."""

@@ -26,8 +26,13 @@ MARGIN: Final = 0.97
 # seconds: a refusal costs one request in some hundreds, and a limit that was raised is not missed.
 TRYING_REQUESTS: Final = 100
 TRYING_SECONDS: Final = 15.0
+# And the longer nothing was refused, the faster: twice as fast after each of these.
+TRYING_DOUBLES_SECONDS: Final = 180.0
 # So far above what was refused, it was another limit.
 GONE: Final = 1.15
+# Who is refused again so soon after a pause was told no reset that holds: the pauses double, up to the slowest pace.
+AGAIN_SECONDS: Final = 10.0
+LONGEST_AGAIN_SECONDS: Final = WINDOW_SECONDS / LEAST_PACE
 
 
 class Priority(IntEnum):
@@ -45,7 +50,8 @@ class RateLimit:
     """Let requests through at an even pace, the paid ones first.
 
     A refusal (429) holds everything until its reset and lowers the pace to what the API took in the minute before it,
-    once for all that were refused together; from there it rises again, and ever more slowly near that limit.
+    once for all that were refused together; from there it rises again: slowly near that limit, and faster the longer
+    it is not refused.
 
     Args:
         requests_per_minute: never faster than this; 0 for as fast as the API takes it.
@@ -63,6 +69,8 @@ class RateLimit:
         self._paused_until = self._next_at
         self._lowered_at = -math.inf
         self._passed: deque[float] = deque()
+        self._refused: list[float] = []
+        self._again_seconds = 0.0
         self._waiting: list[tuple[Priority, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._new_waiting = 0
@@ -148,17 +156,23 @@ class RateLimit:
             reset_seconds: from now on until the API takes requests again.
         """
         now = self._clock.monotonic()
-        self.pause(reset_seconds)
+        self._refused.append(sent_at)
         if sent_at <= self._lowered_at:
+            self.pause(reset_seconds)
             return
+        is_again = math.isfinite(self._lowered_at) and now < self._paused_until + AGAIN_SECONDS
+        self._again_seconds = min(max(1.0, 2 * self._again_seconds), LONGEST_AGAIN_SECONDS) if is_again else 0.0
+        self.pause(max(reset_seconds, self._again_seconds))
         self._lowered_at = now
-        window_began = now + reset_seconds - WINDOW_SECONDS
-        # All but the one that was refused.
-        taken = sum(1 for at in self._passed if window_began < at <= now) - 1
+        # A reset further away than a window is long does not tell when this one began.
+        window_began = now - WINDOW_SECONDS + (reset_seconds if reset_seconds < WINDOW_SECONDS else 0.0)
+        self._refused = [at for at in self._refused if at > window_began]
+        taken = sum(1 for at in self._passed if window_began < at <= now) - len(self._refused)
         least = max(LEAST_PACE, USUAL_PACE if math.isinf(self._pace) else self._pace / 4)
         if taken >= least:
-            self._limit = min(float(taken), self._pace)
-            self._pace = MARGIN * self._limit
+            # No more than was asked for; the pace may be below a limit that is known already, by its margin.
+            self._limit = min(float(taken), max(self._pace, self._limit or 0.0))
+            self._pace = min(self._pace, MARGIN * self._limit)
         else:
             # Somebody else asks with the same key, or the API is not well: too little to tell a limit by.
             self._pace = min(self._pace, least)
@@ -194,7 +208,9 @@ class RateLimit:
         """Return by how much the pace may rise with one request, which has the time until the next one for itself."""
         if math.isinf(self._pace):
             return 1.0
+        never_refused = math.isinf(self._lowered_at)
+        fast = float(2.0 ** (interval / (FIRST_DOUBLING_SECONDS if never_refused else DOUBLING_SECONDS)))
         if self._limit is None or not MARGIN * self._limit <= self._pace <= GONE * self._limit:
-            never_refused = math.isinf(self._lowered_at)
-            return float(2.0 ** (interval / (FIRST_DOUBLING_SECONDS if never_refused else DOUBLING_SECONDS)))
-        return 1.0 + 0.01 * min(1 / TRYING_REQUESTS, interval / TRYING_SECONDS)
+            return fast
+        faster = 2.0 ** min(20.0, (self._clock.monotonic() - self._lowered_at) / TRYING_DOUBLES_SECONDS)
+        return min(fast, 1.0 + 0.01 * faster * min(1 / TRYING_REQUESTS, interval / TRYING_SECONDS))

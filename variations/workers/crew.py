@@ -162,6 +162,10 @@ class Crew:
         tally = Tally()
         for one in await at_once(close, range(plan.shards)):
             tally.merge(one)
+        # What one that was killed did after its last sign of life is known by the journals alone.
+        progress = self._engine.progress
+        progress.kept, progress.failed, progress.unknown = tally.kept, tally.failed, tally.unknown
+        progress.cost_usd = tally.cost_usd + tally.cost_at_risk_usd
         return tally
 
     def _count(self, signs: list[Sign], living: set[str]) -> None:

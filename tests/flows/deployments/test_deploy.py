@@ -1,6 +1,5 @@
 """`variations deploy`, on a real Prefect server: what it makes, what it leaves alone, and what it refuses."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from config import load_settings
 from config.blocks import stored_settings
@@ -17,11 +17,13 @@ from deployments.names import AUGMENT, LIMIT, POOL, SCHEDULE
 from deployments.schedule import Wish, ours
 from deployments.setup import Wishes
 from deployments.step import Outcome
-from tests.flows.conftest import ROOT, Variations, one_line
+from flows.__main__ import main
+from tests.flows.conftest import ROOT, Variations
 from tests.flows.deployments.conftest import steps_of, untouched
 from variations.errors import SettingsError
 from variations.sandbox import Sandbox
 
+NOWHERE = "http://127.0.0.1:9/api"
 PLACES = ("--source", "photos", "--destination", "s3://b/daily/{date}")
 
 
@@ -148,13 +150,15 @@ async def test_a_wish_that_cannot_be_granted(deployed: str, wishes: dict[str, st
 
 @pytest.mark.parametrize(
     ("url", "said"),
-    [("", "PREFECT_API_URL is not set"), ("http://127.0.0.1:9/api", "at PREFECT_API_URL, http://127.0")],
+    [
+        (None, "PREFECT_API_URL is not set, so there is no Prefect server to deploy to"),
+        (NOWHERE, f"no Prefect server answers at PREFECT_API_URL, {NOWHERE} (ConnectError)"),
+    ],
 )
-def test_without_a_server(variations: Variations, url: str, said: str) -> None:
+def test_without_a_server(capsys: pytest.CaptureFixture[str], url: str | None, said: str) -> None:
     """One line names the variable."""
-    ended = variations("deploy", PREFECT_API_URL=url)
-    assert ended.code == 2
-    assert said in one_line(ended)
+    with temporary_settings({PREFECT_API_URL: url}):
+        assert said in refused(capsys, "deploy")
 
 
 @pytest.mark.parametrize(
@@ -166,19 +170,17 @@ def test_without_a_server(variations: Variations, url: str, said: str) -> None:
         (("--guidance", "12"), "guidance is 12"),
     ],
 )
-def test_what_is_given_wrongly(variations: Variations, options: tuple[str, ...], said: str) -> None:
-    """Is told before the server is asked for anything."""
-    ended = variations("deploy", *options, PREFECT_API_URL="http://127.0.0.1:9/api")
-    assert ended.code == 2
-    assert said in one_line(ended)
+def test_what_is_given_wrongly(capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str) -> None:
+    """Is told before a server is asked for anything."""
+    with temporary_settings({PREFECT_API_URL: NOWHERE}):
+        assert said in refused(capsys, "deploy", *options)
 
 
-def test_the_doctors_answer_is_json(variations: Variations) -> None:
-    """With the exit code 4 where something is wrong, be it the server itself."""
-    ended = variations("doctor", "--json", PREFECT_API_URL="http://127.0.0.1:9/api", SEGMIND_API_KEY="")
-    assert ended.code == 4
-    answer = json.loads(ended.out)
-    assert answer["is_ok"] is False
-    assert [one["about"] for one in answer["findings"]] == ["server", "key", "source", "destination"]
-    assert all(one["mend"] for one in answer["findings"])
-    assert "!!  server" in ended.err
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the one line that a command says as it refuses its arguments."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (2, "")
+    (line,) = told.err.splitlines()
+    return line

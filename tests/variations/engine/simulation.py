@@ -196,7 +196,8 @@ class FakeApi(httpx.AsyncBaseTransport):
 
     `on_submit` is given the submit's number from 1 and its inputs; an exception with `accepted = True` is raised after
     the request was accepted. A poll counts as a status, and `on_poll` answers polls alone. `landed` tells which
-    requests the pages of the history show: none, unless it is set.
+    requests the pages of the history show: none, unless it is set. `told_seconds` is what the API says that a request
+    took, by what it did take.
     """
 
     latency: Callable[[int], float] = lambda _: 16.0
@@ -208,7 +209,8 @@ class FakeApi(httpx.AsyncBaseTransport):
     on_result: Callable[[str, int], Answer] = lambda *_: None
     on_poll: Callable[[], Answer] = lambda: None
     polls_bring_outputs: bool = True
-    tells_latency: bool = True
+    price_usd: float = PRICE_USD
+    told_seconds: Callable[[float], float | None] = lambda seconds: seconds
     on_history: Callable[[str, int], Answer] = lambda *_: None
     on_history_page: Callable[[int], Answer] = lambda _: None
     landed: Callable[["FakeApi"], Iterable["ApiRequest"]] = lambda _: ()
@@ -328,9 +330,9 @@ class FakeApi(httpx.AsyncBaseTransport):
             request.told_at = request.told_at or now
             count = self.made(request.inputs)
             body["status"] = "COMPLETED"
-            body["metrics"] = {"cost": PRICE_USD * count}
-            if self.tells_latency:
-                body["metrics"]["total_time"] = request.done_at - request.accepted_at
+            body["metrics"] = {"cost": self.price_usd * count}
+            if (told_seconds := self.told_seconds(request.done_at - request.accepted_at)) is not None:
+                body["metrics"]["total_time"] = told_seconds
             if with_output:
                 body["images"] = [{"url": output_url(request_id, k)} for k in range(count)]
                 body["output"] = [image["url"] for image in body["images"]]

@@ -116,6 +116,20 @@ async def test_the_first_price_that_the_api_reports_replaces_the_setting() -> No
     assert budget.committed_usd == budget.spent_usd == pytest.approx(0.13)
 
 
+async def test_a_price_of_nothing_is_a_price() -> None:
+    """Many may be in flight from then on; what is reserved for each stays the setting, which may be charged yet."""
+    budget = Budget(5 * PRICE, price_usd=PRICE)
+    await budget.reserve(1)
+    budget.settle(1, known_images=1, is_reported=True)
+    for _ in range(5):
+        await budget.reserve(1)
+    too_much = await settled(budget.reserve(1))
+    assert not too_much.done()
+    budget.settle(1, known_images=1, cost_usd=PRICE / 2, charged_images=1, is_reported=True)
+    assert budget.price_usd == PRICE
+    await too_much
+
+
 async def test_a_failure_says_nothing_of_the_price() -> None:
     """What was free does not make images free."""
     budget = Budget(1.0, price_usd=PRICE)

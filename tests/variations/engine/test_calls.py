@@ -199,6 +199,22 @@ def test_a_get_is_repeated_for_as_long_as_it_may() -> None:
     assert 60 < desk.elapsed <= 100
 
 
+def test_a_get_for_which_there_is_another_is_repeated_only_where_the_limit_refuses_it() -> None:
+    """Another would be refused as well; what breaks, the other may answer."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        limited = [errors.RateLimited("429", wait_seconds=20) for _ in range(3)]
+        assert await desk.calls.get("poll", scripted(*limited, "done"), seconds=100, only_refused=True) == "done"
+        with pytest.raises(errors.ServiceUnavailable):
+            await desk.calls.get("poll", scripted(*limited, busy(), "done"), seconds=100, only_refused=True)
+        with pytest.raises(errors.RateLimited):
+            await desk.calls.get("poll", scripted(*limited, "done"), seconds=50, only_refused=True)
+        return desk
+
+    assert simulate(main()).requests == {"poll": 4 + 4 + 3}
+
+
 @pytest.mark.parametrize("error", [errors.RequestGone("404"), errors.Unauthorized("401"), errors.UnexpectedAnswer("?")])
 def test_a_get_is_not_repeated_where_asking_changes_nothing(error: errors.VariationsError) -> None:
     """The answer stands."""

@@ -71,13 +71,28 @@ def test_a_few_polls_find_a_request_soon_after_it_is_done(
     assert waiting(list(api.requests.values())) <= 0.08
 
 
-def test_where_the_api_does_not_tell_how_long_a_request_took_the_polls_do() -> None:
-    """It was done between the last two of them."""
-    api = FakeApi(latency=lognormal(0.2), network_seconds=0.02, tells_latency=False)
+@pytest.mark.parametrize(
+    "told_seconds",
+    [
+        lambda _: None,
+        lambda _: 0.0,
+        lambda seconds: 1000 * seconds,
+        lambda seconds: seconds / 60,
+        lambda seconds: 0.2 * seconds,
+        lambda seconds: 1.2 * seconds,
+    ],
+    ids=["nothing", "always 0", "milliseconds", "minutes", "without the queue", "too much"],
+)
+def test_where_the_api_does_not_tell_how_long_a_request_took_the_polls_do(
+    told_seconds: Callable[[float], float | None],
+) -> None:
+    """It was done between the last two of them; what they belie is not believed."""
+    api = FakeApi(latency=lognormal(0.2), network_seconds=0.02, told_seconds=told_seconds)
     outcomes, _ = run(api, variations(400), requests_per_minute=3000.0, max_in_flight=64)
     assert {outcome.status for outcome in outcomes} == {"kept"}
     assert requests_an_image(api) <= 6.5
     assert waiting(list(api.requests.values())) <= 0.1
+    assert max((request.told_at or 0.0) - request.done_at for request in api.requests.values()) <= MEAN_SECONDS
 
 
 def test_slots_are_hardly_ever_empty_or_held_for_what_is_done() -> None:

@@ -12,6 +12,7 @@ import pytest
 from variations import errors
 from variations.engine.calls import OUTAGE_ITEMS
 from variations.engine.outputs import DECODE_ATTEMPTS, FETCH_ATTEMPTS
+from variations.engine.poller import POLL_AGAIN_SECONDS, POLL_FAILURES
 from variations.ledger.records import Record
 from variations.models import Outcome
 
@@ -326,26 +327,51 @@ def test_a_poll_brings_the_outputs_and_where_it_does_not_the_result_is_asked_for
         assert stage.engine.progress.requests.get("result", 3) == 3
 
 
-@pytest.mark.parametrize("code", [404, 405, 410])
-def test_where_polls_are_not_served_the_status_is(code: int) -> None:
-    """It is found out once, by a request that the status endpoint knows."""
-    api = FakeApi(on_poll=lambda: refused(code))
+@pytest.mark.parametrize(
+    "answer",
+    [*map(refused, (302, 401, 403, 404, 405, 410, 500, 503)), httpx.Response(200, text="<html>")],
+    ids=lambda answer: f"{answer.status_code}",
+)
+def test_where_polls_are_not_served_the_status_is(answer: httpx.Response) -> None:
+    """It is found out by a few requests that the status endpoint knows."""
+    api = FakeApi(on_poll=lambda: httpx.Response(answer.status_code, content=answer.content))
     outcomes, stage = run(api, variations(5), max_in_flight=1)
     assert statuses(outcomes) == {"kept": 5}
     requests = stage.engine.progress.requests
-    assert (requests["poll"], requests["result"]) == (1, 5)
+    assert (requests["poll"], requests["result"]) == (POLL_FAILURES, 5)
     assert stage.engine.stopped_by is None
 
 
 def test_a_poll_that_breaks_is_asked_again_by_the_status() -> None:
-    """And the next one is a poll again."""
-    broken = iter([refused(502), lost(), refused(500)])
+    """And the next one is a poll again, whatever broke it: one that is served in between starts the count anew."""
+    broken = iter([refused(502), lost(), None, refused(404), refused(500)])
     api = FakeApi(on_poll=lambda: next(broken, None))
     outcomes, stage = run(api, variations(5), max_in_flight=1)
     assert statuses(outcomes) == {"kept": 5}
     requests = stage.engine.progress.requests
-    assert requests["status"] == 3
-    assert "result" not in requests or requests["result"] <= 3
+    assert requests["status"] == 4
+    assert "result" not in requests or requests["result"] <= 4
+
+
+def test_polls_that_were_not_served_are_tried_again_now_and_then() -> None:
+    """An endpoint that comes back is used again: it saves a call for each image."""
+    api = FakeApi()
+    api.on_poll = lambda: refused(503) if asyncio.get_running_loop().time() < 1100 else None
+    outcomes, stage = run(api, variations(60), max_in_flight=1)
+    assert statuses(outcomes) == {"kept": 60}
+    requests = stage.engine.progress.requests
+    waited = POLL_AGAIN_SECONDS / 16 + 2
+    assert requests["result"] <= waited
+    assert requests["poll"] >= 60 - waited
+
+
+def test_a_poll_that_the_limit_refuses_is_a_poll_again() -> None:
+    """Of another endpoint it would take a call more, of which there are too few already."""
+    limited = iter([httpx.Response(429, json={"error": "Rate limit exceeded."})] * 4)
+    api = FakeApi(on_poll=lambda: next(limited, None))
+    outcomes, stage = run(api, variations(5), max_in_flight=1)
+    assert statuses(outcomes) == {"kept": 5}
+    assert set(stage.engine.progress.requests) == {"submit", "poll"}
 
 
 def test_a_request_forgotten_between_status_and_result_is_found_in_the_history_too() -> None:

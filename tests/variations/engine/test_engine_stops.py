@@ -261,6 +261,14 @@ def test_only_a_user_sets_a_period_of_grace() -> None:
     assert statuses(outcomes) == {"kept": 5}
 
 
+def test_with_a_budget_what_costs_nothing_is_made_as_fast_as_without() -> None:
+    """A price of 0 is one that the API told: there is nothing to wait for, and no image is held for paid."""
+    outcomes, stage = run(FakeApi(price_usd=0.0), variations(20), max_in_flight=8, max_cost_usd=1.0)
+    assert [outcome.status for outcome in outcomes] == ["kept"] * 20
+    assert stage.api.most_in_flight == 8
+    assert stage.engine.budget.committed_usd == 0
+
+
 def test_a_budget_is_not_exceeded_by_what_is_in_flight() -> None:
     """Each request sets its price aside before it is sent; the run is paused, and says what to do."""
     api = FakeApi(latency=lambda number: 10.0 + 3 * number)

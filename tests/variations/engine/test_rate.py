@@ -1,6 +1,10 @@
 """The plan's limit: the pace, who goes first, pauses and the closed door."""
 
 import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
@@ -261,3 +265,128 @@ def test_what_a_worker_has_found_is_told_for_all_of_them() -> None:
         assert rate.found == pytest.approx(found)
 
     simulate(main())
+
+
+@dataclass
+class Limiter:
+    """A limit of requests a minute as an API keeps it, in sliding minutes or in those of the clock.
+
+    Attributes:
+        limit: by the seconds since the start.
+        told: what it tells, by how long it is until the reset.
+        asked, refused: when, in seconds since the start.
+    """
+
+    limit: Callable[[float], int]
+    is_sliding: bool = True
+    told: Callable[[float], float] = lambda seconds: seconds
+    asked: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    _taken: deque[float] = field(default_factory=deque)
+
+    def refusal(self, now: float) -> float | None:
+        """Take a request, or return the reset that is told."""
+        self.asked.append(now)
+        while self._taken and self._taken[0] <= (now - 60 if self.is_sliding else now // 60 * 60 - 1e-9):
+            self._taken.popleft()
+        if len(self._taken) < self.limit(now):
+            self._taken.append(now)
+            return None
+        self.refused.append(now)
+        return self.told(self._taken[0] + 60 - now if self.is_sliding else 60 - now % 60)
+
+    def taken_a_minute(self, begin: float, end: float) -> float:
+        """Return how many requests a minute it took between two moments."""
+        count = sum(begin <= at < end for at in self.asked) - sum(begin <= at < end for at in self.refused)
+        return count / (end - begin) * 60
+
+    def refused_share(self, begin: float, end: float) -> float:
+        """Return the share of the requests between two moments that it refused."""
+        return sum(begin <= at < end for at in self.refused) / sum(begin <= at < end for at in self.asked)
+
+
+async def ask(rate: RateLimit, limiter: Limiter, *, until: float, at_once: int = 30) -> None:
+    """Ask without a pause until so many seconds after the start, over a network that is now fast and now slow."""
+    clock, rng = LoopClock(), random.Random(1)  # noqa: S311 - it is a simulation
+    start = clock.monotonic()
+
+    async def one() -> None:
+        while clock.monotonic() < start + until:
+            await rate.take(Priority.PAID)
+            sent_at = clock.monotonic()
+            await asyncio.sleep(rng.uniform(0.02, 0.6))
+            reset_seconds = limiter.refusal(clock.monotonic() - start)
+            await asyncio.sleep(rng.uniform(0.02, 0.6))
+            if reset_seconds is not None:
+                # As the calls have it.
+                rate.refuse(sent_at=sent_at, reset_seconds=min(max(1.0, reset_seconds), 120.0))
+
+    await asyncio.gather(*(one() for _ in range(at_once)))
+
+
+@pytest.mark.parametrize("limit", [60, 600])
+@pytest.mark.parametrize("is_sliding", [True, False], ids=["sliding", "by the clock"])
+def test_a_limit_that_is_found_is_used_up(limit: int, *, is_sliding: bool) -> None:
+    """However the API counts its minutes, refusals that are under way with another cost the pace nothing."""
+
+    async def main() -> tuple[Limiter, RateLimit]:
+        rate = RateLimit(0, clock=LoopClock(), first_requests_per_minute=60)
+        limiter = Limiter(lambda _: limit, is_sliding=is_sliding)
+        await ask(rate, limiter, until=1200)
+        return limiter, rate
+
+    limiter, rate = simulate(main())
+    assert limiter.taken_a_minute(240, 1200) >= 0.93 * limit
+    assert limiter.refused_share(240, 1200) <= 0.01
+    assert rate.found == pytest.approx(limit, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "told", [lambda _: 0.0, lambda _: -3600.0, lambda _: 400 * 86400.0], ids=["none", "past", "far away"]
+)
+def test_without_a_reset_to_go_by_the_limit_is_found_too(told: Callable[[float], float]) -> None:
+    """Who is refused again and again waits longer and longer, and a reset that is no minute away begins no minute."""
+
+    async def main() -> tuple[Limiter, RateLimit]:
+        rate = RateLimit(0, clock=LoopClock(), first_requests_per_minute=60)
+        limiter = Limiter(lambda _: 60, is_sliding=False, told=told)
+        await ask(rate, limiter, until=1500)
+        return limiter, rate
+
+    limiter, rate = simulate(main())
+    assert len([at for at in limiter.refused if at < 300]) <= 30
+    assert limiter.refused_share(300, 1500) <= 0.01
+    assert limiter.taken_a_minute(300, 1500) >= 0.85 * 60
+    assert rate.found == pytest.approx(60, rel=0.1)
+
+
+def test_a_limit_that_is_raised_is_noticed_within_minutes() -> None:
+    """The longer nothing is refused, the faster it is tried whether there is more."""
+
+    async def main() -> Limiter:
+        limiter = Limiter(lambda seconds: 60 if seconds < 600 else 600)
+        await ask(RateLimit(0, clock=LoopClock(), first_requests_per_minute=60), limiter, until=1800)
+        return limiter
+
+    limiter = simulate(main())
+    assert limiter.taken_a_minute(300, 600) <= 60
+    assert limiter.taken_a_minute(1500, 1800) >= 0.9 * 600
+
+
+@pytest.mark.parametrize("are_told", [True, False])
+def test_what_somebody_else_no_longer_uses_is_taken_up(*, are_told: bool) -> None:
+    """Another run with the same key, or another worker of this one, which share the limit evenly."""
+
+    async def main() -> Limiter:
+        rates = [RateLimit(0, clock=LoopClock(), first_requests_per_minute=60) for _ in range(2)]
+        limiter = Limiter(lambda _: 120)
+        if are_told:
+            for rate in rates:
+                rate.divide(2)
+        await asyncio.gather(ask(rates[0], limiter, until=1500), ask(rates[1], limiter, until=600))
+        return limiter
+
+    limiter = simulate(main())
+    assert limiter.taken_a_minute(240, 600) >= 0.85 * 120
+    assert limiter.refused_share(240, 1500) <= 0.015
+    assert limiter.taken_a_minute(1200, 1500) >= 0.9 * 120

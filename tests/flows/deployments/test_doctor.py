@@ -1,0 +1,191 @@
+"""`variations doctor`, on a real Prefect server: all is well, and each thing that can be wrong."""
+
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolUpdate
+from prefect.client.schemas.objects import StateType
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import State
+
+from deployments.automations import RECOVERY
+from deployments.doctor import examine
+from deployments.finding import Finding
+from deployments.names import AUGMENT, LIMIT, POOL, WORK
+from deployments.schedule import Wish, ours
+from deployments.setup import Wishes
+from flows.__main__ import main
+from tests.flows.conftest import Variations
+from tests.flows.deployments.conftest import steps_of, wipe
+from variations.sandbox import Sandbox
+
+NOWHERE = "http://127.0.0.1:9/api"
+ABOUT = ["server", "work pool", AUGMENT, "recover/variations", WORK, "schedule", "concurrency limit", "automations"]
+
+
+async def found(source: str = "", destination: str = "") -> dict[str, Finding]:
+    """Return what the doctor finds, by what it is about."""
+    return {finding.about: finding async for finding in examine(source, destination)}
+
+
+async def wrong(source: str = "", destination: str = "") -> dict[str, Finding]:
+    """Return what is not well."""
+    return {about: finding for about, finding in (await found(source, destination)).items() if not finding.is_ok}
+
+
+@pytest.fixture
+def dataset(environment: dict[str, str]) -> str:
+    """Give the address of a bucket, the same one for all tests, in which there is a manifest."""
+    url = f"{environment['AWS_ENDPOINT_URL']}/doctor"
+    # After the first test it is there.
+    httpx.put(url)
+    httpx.put(f"{url}/manifest.csv", content=b"url\n").raise_for_status()
+    return "s3://doctor"
+
+
+@pytest.fixture
+async def well(deployed: str, dataset: str, client: PrefectClient) -> AsyncIterator[str]:
+    """Give the address of a bucket that a deployment with a live worker reads and writes; what is broken is mended."""
+    assert deployed
+    wish = Wish({"source": f"{dataset}/manifest.csv", "destination": f"{dataset}/daily/{{date}}"})
+    await steps_of(Wishes(schedule=wish))
+    await client.send_worker_heartbeat(POOL, "worker", heartbeat_interval_seconds=30)
+    yield dataset
+    await client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))
+    for automation in await client.read_automations_by_name(RECOVERY):
+        await client.resume_automation(automation.id)
+
+
+async def test_all_is_well(well: str, sandbox: Sandbox) -> None:
+    """A line each, and none of them shows the key."""
+    findings = await found()
+    assert {about: finding.text for about, finding in findings.items() if not finding.is_ok} == {}
+    assert list(findings) == [*ABOUT, "key", "balance", "source", "destination"]
+    assert findings["work pool"].text == "variations (process), 1 live worker"
+    assert "variations deploy --notify" in findings["automations"].text
+    assert findings["source"].text == f"{well}/manifest.csv is readable, 4 bytes"
+    assert findings["destination"].text.endswith("is writable, and honours conditional writes")
+    assert not [finding for finding in findings.values() if sandbox.api_key in str(finding)]
+
+
+def test_the_command_says_it_with_its_exit_code(well: str, variations: Variations) -> None:
+    """0 if all is well; for machines too."""
+    ended = variations("doctor", "--json", "--destination", f"{well}/elsewhere")
+    assert ended.code == 0, ended.err
+    answer = json.loads(ended.out)
+    assert answer["is_ok"] is True
+    assert {"about", "text", "mend", "is_ok"} == set(answer["findings"][0])
+    assert f"{well}/elsewhere" in answer["findings"][-1]["text"]
+    assert f"ok  {POOL}" not in ended.out
+
+
+def test_without_a_server_the_rest_is_looked_at(capsys: pytest.CaptureFixture[str], dataset: str) -> None:
+    """With the exit code 4, and how to mend it behind each line."""
+    with temporary_settings({PREFECT_API_URL: NOWHERE}), pytest.raises(SystemExit) as ended:
+        main(["doctor", "--source", f"{dataset}/manifest.csv"])
+    lines = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 4
+    assert [line.split("  ")[:2] for line in lines] == [
+        ["!!", "server"],
+        ["ok", "key"],
+        ["ok", "balance"],
+        ["ok", "source"],
+        ["!!", "destination"],
+    ]
+    assert all("—" in line for line in lines if line.startswith("!!"))
+
+
+async def test_where_nothing_is_set_up(bare: str, environment: dict[str, str]) -> None:
+    """One command mends it all."""
+    assert bare
+    assert environment
+    await wipe()
+    bad = await wrong()
+    assert [about for about in ABOUT if about not in bad] == ["server"]
+    assert {bad[about].mend for about in ABOUT[1:]} == {"variations deploy"}
+
+
+async def test_no_worker_and_a_pool_that_is_paused(well: str, client: PrefectClient) -> None:
+    """Runs would wait for ever."""
+    assert well
+    await client.update_work_pool(POOL, WorkPoolUpdate(is_paused=True))
+    assert (await wrong())["work pool"].mend == "prefect work-pool resume variations"
+    await client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))
+    await client.request("DELETE", f"/work_pools/{POOL}/workers/worker")
+    assert (await wrong())["work pool"].mend == "prefect worker start --pool variations"
+
+
+async def test_a_deployment_of_another_version(well: str, client: PrefectClient) -> None:
+    """In what it differs is named."""
+    assert well
+    deployment = await client.read_deployment_by_name(WORK)
+    await client.request("PATCH", f"/deployments/{deployment.id}", json={"description": "older"})
+    bad = await wrong()
+    assert list(bad) == [WORK]
+    assert bad[WORK].text == "differs from this version: description"
+
+
+async def test_a_schedule_that_is_off_or_knows_too_little(well: str, client: PrefectClient) -> None:
+    """It is said how it is switched on."""
+    assert well
+    deployment = await client.read_deployment_by_name(AUGMENT)
+    daily = ours(deployment)
+    assert daily is not None
+    await client.update_deployment_schedule(deployment.id, daily.id, active=False, parameters=daily.parameters)
+    assert "it is off" in (await wrong())["schedule"].text
+    await client.update_deployment_schedule(deployment.id, daily.id, parameters={"source": "s3://b/m.csv"})
+    bad = await wrong()
+    assert bad["schedule"].mend == "variations deploy --destination …"
+    assert "--destination" in bad["destination"].mend
+
+
+async def test_slots_that_nobody_holds(well: str, client: PrefectClient) -> None:
+    """More are taken than runs are at work; those of runs at work are none of them."""
+    assert well
+    await client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(active_slots=1))
+    assert "--active-slots 0" in (await wrong())["concurrency limit"].mend
+    deployment = await client.read_deployment_by_name(WORK)
+    run = await client.create_flow_run_from_deployment(
+        deployment.id, parameters={"destination": "s3://b/d", "run_id": "r"}
+    )
+    await client.set_flow_run_state(run.id, State(type=StateType.RUNNING), force=True)
+    assert await wrong() == {}
+    await client.set_flow_run_state(run.id, State(type=StateType.CANCELLED), force=True)
+    await client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(active_slots=0))
+    assert await wrong() == {}
+
+
+async def test_an_automation_that_is_off(well: str, client: PrefectClient) -> None:
+    """A crashed run would wait for the next day."""
+    assert well
+    (automation,) = await client.read_automations_by_name(RECOVERY)
+    await client.pause_automation(automation.id)
+    assert (await wrong())["automations"].text == "switched off: a crashed run is recovered"
+
+
+async def test_a_key_that_is_refused_and_a_balance_that_is_used_up(
+    well: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is not repeated."""
+    assert well
+    sandbox.configure(credits=0.02)
+    bad = await wrong()
+    assert list(bad) == ["balance"]
+    assert bad["balance"].text == "0.02 USD does not cover an image"
+    monkeypatch.setenv("SEGMIND_API_KEY", "SG_eeeeeeeeeeeeeeee")
+    bad = await wrong()
+    assert "refused the key" in bad["key"].text
+    assert "SG_eeeeeeeeeeeeeeee" not in str(bad)
+
+
+async def test_a_source_and_a_destination_that_are_not_there(well: str) -> None:
+    """Of a source with dates, today's may still come."""
+    bad = await wrong(f"{well}/none.csv", "s3://no-such-bucket-here/dataset")
+    assert list(bad) == ["source", "destination"]
+    assert "nothing there" in bad["source"].text
+    assert "no such bucket" in bad["destination"].text
+    assert await wrong(f"{well}/{{date}}.csv") == {}
+    assert (await found(f"{well}/"))["source"].text == f"{well}/ is readable"
