@@ -38,8 +38,6 @@ from variations.tally import Recovery, Tally, UnknownItem
 from variations.workers.crew import Crew
 from variations.workers.shared_budget import open_budget
 
-# A connection for each request in flight, and some for what is being fetched.
-SPARE_CONNECTIONS: Final = 16
 # After so long the balance is asked for again.
 BALANCE_SECONDS: Final = 60.0
 
@@ -248,9 +246,7 @@ class Run:
         planned = await read_planned(self._storage, self.run_id)
         if planned is None:
             raise Replaced(f"{self._storage.uri_of(plan_key(self.run_id))}: this run was closed by another one")
-        self._crew = Crew(
-            self._storage, planned, engine=self.engine, lock=self._lock, grace_seconds=self._limits.grace_seconds
-        )
+        self._crew = Crew(self._storage, planned, engine=self.engine, lock=self._lock, limits=self._limits)
         return self._crew
 
     async def make(self, shard: int) -> Tally:
@@ -344,7 +340,7 @@ async def open_run(
     """
     clock = clock or SystemClock()
     storage = open_storage(job.destination, missing_ok=True)
-    async with default_http_client(max_connections=limits.most_in_flight + SPARE_CONNECTIONS) as http:
+    async with default_http_client(max_connections=limits.most_connections) as http:
         try:
             async with running(
                 job,

@@ -7,6 +7,7 @@ from typing import Final
 LATENCY_SECONDS: Final = 15.84
 # Of requests in flight, where as many are wanted as the request limit can feed.
 MOST_IN_FLIGHT: Final = 128
+SPARE_CONNECTIONS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,11 @@ class Limits:
     def most_in_flight(self) -> int:
         """Requests in flight at the very most."""
         return self.max_in_flight or MOST_IN_FLIGHT
+
+    @property
+    def most_connections(self) -> int:
+        """One for each request in flight, and some for what is being fetched."""
+        return self.most_in_flight + SPARE_CONNECTIONS
 
     @property
     def intent_is_over_seconds(self) -> float:

@@ -212,5 +212,5 @@ class RateLimit:
         fast = float(2.0 ** (interval / (FIRST_DOUBLING_SECONDS if never_refused else DOUBLING_SECONDS)))
         if self._limit is None or not MARGIN * self._limit <= self._pace <= GONE * self._limit:
             return fast
-        faster = 2.0 ** min(20.0, (self._clock.monotonic() - self._lowered_at) / TRYING_DOUBLES_SECONDS)
+        faster = math.exp2(min(20.0, (self._clock.monotonic() - self._lowered_at) / TRYING_DOUBLES_SECONDS))
         return min(fast, 1.0 + 0.01 * faster * min(1 / TRYING_REQUESTS, interval / TRYING_SECONDS))

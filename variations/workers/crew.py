@@ -1,10 +1,11 @@
 """A run's workers, as the process sees them that planned it: how far they are, who of them lives, and their end."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from variations.engine.engine import Engine
+from variations.engine.limits import Limits
 from variations.errors import (
     Replaced,
     RunError,
@@ -60,17 +61,17 @@ class Crew:
         planned: the run.
         engine: whose progress tells what all of them did, and which is stopped where the run is to stop.
         lock: by which the workers are told.
-        grace_seconds: that what is in flight has to finish where it is the user who stops the run.
+        limits: how long what is in flight may take, and has where it is the user who stops the run.
     """
 
     def __init__(
-        self, storage: Storage, planned: Planned, *, engine: Engine, lock: DatasetLock, grace_seconds: float
+        self, storage: Storage, planned: Planned, *, engine: Engine, lock: DatasetLock, limits: Limits
     ) -> None:
         self._storage = storage
         self._planned = planned
         self._engine = engine
         self._lock = lock
-        self._grace_seconds = grace_seconds
+        self._limits = limits
         self._roster = Roster(storage, planned.plan.run_id, lease_seconds=planned.lease_seconds)
         self._own_requests = dict(engine.progress.requests)
         self._seen = CrewSeen(frozenset(), frozenset(), 0, None)
@@ -107,8 +108,9 @@ class Crew:
             except (Replaced, StorageError) as error:
                 logger.warning("the workers could not be told to stop: %s", error)
             # What is in flight elsewhere is finished; a worker that dies meanwhile counts as gone after its lease.
-            wait = self._grace_seconds + LEAVING_SECONDS if isinstance(reason, StoppedByUser) else float("inf")
-            until = clock.monotonic() + wait
+            is_users = isinstance(reason, StoppedByUser)
+            finishing = self._limits.grace_seconds if is_users else self._limits.deadline_seconds
+            until = clock.monotonic() + finishing + LEAVING_SECONDS
         while (await self._patient_look()).living and clock.monotonic() < until:
             await clock.sleep(LOOK_SECONDS)
 
@@ -119,7 +121,9 @@ class Crew:
         except StorageUnavailable as error:
             logger.warning("it is not known how the workers stand: %s", error)
         except StorageError as error:
+            # Nothing can be seen any more, nor told: to wait for them is of no use.
             self._engine.stop(error)
+            self._seen = replace(self._seen, living=frozenset())
         return self._seen
 
     async def look(self) -> CrewSeen:

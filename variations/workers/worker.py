@@ -24,7 +24,6 @@ from variations.ledger.writer import Writer
 from variations.making import ShardMaker
 from variations.planned import Planned, read_planned
 from variations.recovery import shards_begun
-from variations.run import SPARE_CONNECTIONS
 from variations.storage import Storage, open_storage
 from variations.tally import Tally
 from variations.workers.roster import Roster, Sign
@@ -296,7 +295,7 @@ async def open_worker(
         planned = await _planned(storage, run_id)
         limits = planned.limits(limits)
         signed = await read_signed(planned.job()) if planned.signed_sources else {}
-        async with default_http_client(max_connections=limits.most_in_flight + SPARE_CONNECTIONS) as http:
+        async with default_http_client(max_connections=limits.most_connections) as http:
             client = Client(http, endpoint=endpoint, model=planned.model)
             async with working(
                 planned,

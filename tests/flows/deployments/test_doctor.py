@@ -36,14 +36,19 @@ async def wrong(source: str = "", destination: str = "") -> dict[str, Finding]:
     return {about: finding for about, finding in (await found(source, destination)).items() if not finding.is_ok}
 
 
-@pytest.fixture
-def dataset(environment: dict[str, str]) -> str:
-    """Give the address of a bucket, the same one for all tests, in which there is a manifest."""
-    url = f"{environment['AWS_ENDPOINT_URL']}/doctor"
-    # After the first test it is there.
-    httpx.put(url)
-    httpx.put(f"{url}/manifest.csv", content=b"url\n").raise_for_status()
+@pytest.fixture(scope="module")
+def shared_bucket(s3_url: str) -> str:
+    """Give the address of a bucket with a manifest in it: a schedule that stays the same is not deployed again."""
+    for path, content in (("doctor", b""), ("doctor/manifest.csv", b"url\n")):
+        httpx.put(f"{s3_url}/{path}", content=content).raise_for_status()
     return "s3://doctor"
+
+
+@pytest.fixture
+def dataset(environment: dict[str, str], shared_bucket: str) -> str:
+    """Give the address of that bucket, which the environment leads to."""
+    assert environment
+    return shared_bucket
 
 
 @pytest.fixture

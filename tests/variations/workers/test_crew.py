@@ -184,3 +184,18 @@ def test_no_more_workers_than_shards_are_started() -> None:
         assert len(crew.workers()) == SHARDS
 
     crewed(doing, workers=30)
+
+
+def test_one_that_loses_its_credentials_ends_and_so_do_its_workers() -> None:
+    """It can see and tell nothing any more; the workers find that it gives no sign of life, and the next run goes on."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: len(crew.world.bill()) >= 6)
+        parent.expire_credentials()
+        assert (await crew.receipt_of(parent)).stopped_by == errors.CredentialsRefused.code
+        for worker in crew.workers():
+            await worker.wait()
+        assert_all_there(await crew.receipt_of(crew.parent()))
+
+    crewed(doing, limits=replace(LIMITS, max_in_flight=2))
