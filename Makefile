@@ -4,7 +4,7 @@ BIN := .venv/bin
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
-.PHONY: setup demo test chaos bench check format lock clean
+.PHONY: setup demo test e2e chaos bench check format lock clean
 
 setup: .venv/installed  ## make .venv from the lock
 
@@ -21,6 +21,9 @@ demo: setup  ## the whole way on this machine, with nothing paid
 
 test: setup  ## all tests
 	$(BIN)/python -m pytest -q
+
+e2e: setup  ## deployments, workers and the form on real parts: Prefect on PostgreSQL, a browser; some eight minutes
+	E2E_DATABASE=postgresql E2E_PICTURES=$(CURDIR)/test-output $(BIN)/python -m pytest -q tests/e2e
 
 chaos: setup  ## the proof: real processes killed, doubled and cut off, and 10,000 simulated runs; some 45 minutes
 	CHAOS_CEPH=1 $(BIN)/python -m pytest -q tests/chaos/test_ceph.py
@@ -43,4 +46,4 @@ lock: setup  ## resolve the dependencies anew
 	$(COMPILE) --extra build --constraints requirements.lock --output-file requirements-runtime.lock
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output bench-output
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output bench-output test-output

@@ -18,12 +18,12 @@ from tasks import (
     make_shards,
     make_with_workers,
     one_slot,
+    place_of,
     publish,
     shown_progress,
     started,
 )
 from variations import parameters
-from variations.dates import filled
 
 
 @flow(name="augment", flow_run_name=augment_name, retries=0, persist_result=False)
@@ -88,7 +88,7 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     async with ending(max_failed_percent=max_failed_percent) as end:
         settings = load_settings(asked, profile=profile or None, stored=await stored_settings())
         day = day_of(date)
-        job = settings.job(filled(source, day, name="source"), filled(destination, day, name="destination"))
+        job = settings.job(place_of(source, day, name="source"), place_of(destination, day, name="destination"))
         limits, lease_seconds = settings.limits(), settings.lease_seconds
         if dry_run:
             endpoint = settings.endpoint() if settings.has_key else None

@@ -7,8 +7,7 @@ from pydantic import Field
 
 from config import load_settings, options
 from config.blocks import stored_settings
-from tasks import begun, day_of, ending, publish, recover_name, started
-from variations.dates import filled
+from tasks import begun, day_of, ending, place_of, publish, recover_name, started
 
 
 @flow(name="recover", flow_run_name=recover_name, retries=0, persist_result=False)
@@ -36,7 +35,7 @@ async def recover(
     """
     async with ending() as end:
         settings = load_settings({}, profile=profile or None, stored=await stored_settings())
-        job, limits = settings.recovery(filled(destination, day_of(date), name="destination")), settings.limits()
+        job, limits = settings.recovery(place_of(destination, day_of(date), name="destination")), settings.limits()
         endpoint, lease_seconds = settings.endpoint(), settings.lease_seconds
         async with begun(job, endpoint=endpoint, limits=limits, lease_seconds=lease_seconds, wait=wait) as run:
             end.run = run

@@ -1,9 +1,10 @@
 """What a flow run is for: its day, and the name by which a person finds it among others."""
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
 from variations.dates import filled, parsed_day
 from variations.errors import BadInput
@@ -20,6 +21,22 @@ def day_of(text: str) -> date:
         return parsed_day(text)
     scheduled: datetime = flow_run.scheduled_start_time or datetime.now(UTC)
     return scheduled.astimezone(UTC).date()
+
+
+def place_of(uri: str, day: date, *, name: str) -> str:
+    """Return a source or a destination with the day filled in.
+
+    Raises:
+        BadInput: it holds what is no placeholder; or it is a relative path in a deployed run, which works in a folder
+            that is removed with all that is in it.
+    """
+    place = filled(uri, day, name=name)
+    if deployment.id and "://" not in place and not Path(place).is_absolute():
+        raise BadInput(
+            f"{name}: {place} is a relative path, and a deployed run works in a folder that is removed when it ends; "
+            "write an absolute one, or s3://…"
+        )
+    return place
 
 
 def augment_name() -> str:

@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE = [
     line.removeprefix("$ ")
     for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
+    for line in block.replace("\\\n", " ").splitlines()
     if line.startswith("$ ")
 ]
 
@@ -31,12 +31,14 @@ def test_each_make_target_is_there(command: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", [command for command in CONSOLE if "variations " in command])
+@pytest.mark.parametrize("command", [command for command in CONSOLE if "bin/variations " in command])
 def test_each_command_is_one(command: str) -> None:
     """Every `variations …` in the README is understood by the command line, options and all."""
     words = shlex.split(command, comments=True)
-    _, bound, *_ = app.parse_args(words[words.index(".venv/bin/variations") + 1 :], exit_on_error=False)
-    assert bound.arguments
+    name, *rest = words[words.index(".venv/bin/variations") + 1 :]
+    function, bound, *_ = app.parse_args([name, *rest], exit_on_error=False)
+    assert function.__name__ == name
+    assert bool(bound.arguments) == bool(rest)
 
 
 def test_the_table_of_settings_is_complete() -> None:

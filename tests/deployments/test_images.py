@@ -12,6 +12,8 @@ from typing import Final
 import pytest
 from docker.utils.build import exclude_paths
 
+from deployments import container
+
 ROOT: Final = Path(__file__).parents[2]
 TEXT: Final = (ROOT / "deployments/Dockerfile").read_text(encoding="utf-8")
 IGNORED: Final = [
@@ -78,7 +80,7 @@ def test_nothing_of_the_build_stays() -> None:
 def test_no_secret_can_get_into_it() -> None:
     """Nothing is added from elsewhere, nothing is an argument, and no variable is called like a secret."""
     assert {name for stage in (BUILD, RUNTIME) for name, _ in stage} <= {
-        "FROM", "ENV", "WORKDIR", "RUN", "COPY", "USER", "CMD",
+        "FROM", "ENV", "WORKDIR", "RUN", "COPY", "USER", "ENTRYPOINT", "CMD",
     }  # fmt: skip
     variables = [value for stage in (BUILD, RUNTIME) for value in values(stage, "ENV")]
     assert re.findall(r"KEY|TOKEN|PASSWORD|SECRET|AWS_|SEGMIND", " ".join(variables)) == []
@@ -93,8 +95,9 @@ def test_what_is_installed_is_locked_and_needs_no_compiler() -> None:
 
 
 def test_signals_reach_what_runs() -> None:
-    """The command is no shell's, and no other stop signal is asked for."""
-    (command,) = values(RUNTIME, "CMD")
+    """What passes them on comes first; neither it nor the command is a shell's."""
+    (entrypoint,), (command,) = values(RUNTIME, "ENTRYPOINT"), values(RUNTIME, "CMD")
+    assert json.loads(entrypoint) == ["python", "-m", container.__name__]
     assert json.loads(command)[:3] == ["prefect", "worker", "start"]
 
 
@@ -201,7 +204,13 @@ def test_the_steps_install_it(tmp_path: Path) -> None:
 
     assert "Commands" in ran("variations", "--help")
     assert ran("prefect", "--version").strip() == locked["prefect"]
-    for module in ("flows.augment", "flows.recover", "flows.work", "deployments.flow_run", "prefect.server.api.server"):
+    for module in (
+        "flows.augment",
+        "flows.recover",
+        "flows.work",
+        "deployments.container",
+        "prefect.server.api.server",
+    ):
         ran("python", "-c", f"import {module}")
     templates = "from importlib.resources import files; print(*(files('deployments') / 'templates').iterdir())"
     assert ran("python", "-c", templates).count(".json") == 3

@@ -20,7 +20,7 @@ from prefect.workers.base import BaseJobConfiguration
 from pydantic import ConfigDict
 
 from config.settings import Settings
-from deployments import flow_run
+from deployments.container import BEHAVIOUR
 from deployments.work_pool import PoolType
 
 ROOT: Final = Path(__file__).parents[2]
@@ -112,10 +112,10 @@ def is_within(part: Any, whole: Any) -> bool:
 
 @pytest.mark.parametrize("pool_type", TYPES)
 async def test_a_job_of_any_type(pool_type: str) -> None:
-    """It runs our image, passes signals on and goes on elsewhere, and has what the deployment says."""
+    """It runs Prefect's command in our image, goes on elsewhere, and has what the deployment says."""
     job = await rendered(pool_type)
-    assert job["command"] == f"python -m {flow_run.__name__}"
-    assert job["env"] == {flow_run.BEHAVIOUR: "reschedule", **DEPLOYED["env"]}
+    assert job["command"] is None
+    assert job["env"] == {BEHAVIOUR: "reschedule", **DEPLOYED["env"]}
     number = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
     assert number is not None
     assert f"variations:{number[1]}" in json.dumps(job)
@@ -125,7 +125,7 @@ async def test_what_a_deployment_says_wins() -> None:
     """As another image does, and its environment is added."""
     job = await rendered("docker", image="registry.example/variations:1", env={**DEPLOYED["env"], "AWS_REGION": "eu"})
     assert job["image"] == "registry.example/variations:1"
-    assert job["env"] == {flow_run.BEHAVIOUR: "reschedule", **DEPLOYED["env"], "AWS_REGION": "eu"}
+    assert job["env"] == {BEHAVIOUR: "reschedule", **DEPLOYED["env"], "AWS_REGION": "eu"}
 
 
 async def test_a_job_of_kubernetes() -> None:
@@ -174,7 +174,7 @@ async def test_a_task_of_ecs(secrets: list[dict[str, str]]) -> None:
     request["overrides"] |= {"cpu": definition["cpu"], "memory": definition["memory"]}
     (overridden,) = request["overrides"]["containerOverrides"]
     overridden |= {
-        "command": overridden["command"].split(),
+        "command": ["prefect", "flow-run", "execute"],
         "environment": [{"name": name, "value": value} for name, value in overridden["environment"].items()],
     }
     validate_parameters(request, operations.operation_model("RunTask").input_shape)

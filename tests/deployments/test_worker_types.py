@@ -62,7 +62,9 @@ def test_kubernetes_knows_every_field_of_the_job(prepared: dict[str, Any]) -> No
     assert (pod.pop("completions"), pod.pop("parallelism")) == (1, 1)
     assert job == known
     (container,) = pod["containers"]
-    assert container["args"] == ["python", "-m", "deployments.flow_run"]
+    assert container["args"] == ["prefect", "flow-run", "execute"]
+    # The image's entrypoint, which passes signals on, stays.
+    assert "command" not in container
     env = {one["name"]: one["value"] for one in container["env"]}
     # The worker would set it to something else, were there a limit of Kubernetes' own.
     assert env["PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"] == "reschedule"
@@ -84,6 +86,6 @@ def test_docker_runs_our_command_in_our_image(prepared: dict[str, Any]) -> None:
     """With a limit of memory, and without rights that it does not need."""
     job = prepared["docker"]
     assert re.fullmatch(r"variations:\d+\.\d+\.\d+", job["image"])
-    assert job["command"] == "python -m deployments.flow_run"
+    assert job["command"] == "prefect flow-run execute"
     assert (job["mem_limit"], job["networks"]) == ("1g", ["variations_default"])
     assert job["container_create_kwargs"]["cap_drop"] == ["ALL"]

@@ -11,10 +11,11 @@ import pytest
 from variations.sandbox import Sandbox
 
 from .postgres import programs, running_postgres
-from .processes import Running
+from .processes import Running, until
 from .stage import SLOTS, Stage, running_stage
 
 LINES_SHOWN: Final = 60
+WORKER_START_SECONDS: Final = 180.0
 _stage = pytest.StashKey[Stage]()
 
 
@@ -51,11 +52,47 @@ def stage(shared_stage: Stage, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
     return shared_stage
 
 
+class Workers:
+    """Workers of the pool, of which two are kept alive from test to test.
+
+    Args:
+        stage: where they work.
+        stack: ends them.
+    """
+
+    def __init__(self, stage: Stage, stack: ExitStack) -> None:
+        self._stage = stage
+        self._stack = stack
+        self._started = 0
+        self._alive: list[Running] = []
+
+    def two(self) -> list[Running]:
+        """Return two that are alive, and of which the server has heard."""
+        self._alive = [worker for worker in self._alive if worker.code is None]
+        while len(self._alive) < 2:
+            self._started += 1
+            self._alive.append(self._stack.enter_context(self._stage.worker(f"worker-{self._started}")))
+        names = {worker.name for worker in self._alive}
+        until(
+            f"the workers {names}",
+            lambda: names <= self._stage.online(),
+            seconds=WORKER_START_SECONDS,
+            processes=self._alive,
+        )
+        return self._alive
+
+
 @pytest.fixture(scope="package")
-def workers(shared_stage: Stage) -> Iterator[list[Running]]:
+def shared_workers(shared_stage: Stage) -> Iterator[Workers]:
+    """The workers of all tests."""
+    with ExitStack() as stack:
+        yield Workers(shared_stage, stack)
+
+
+@pytest.fixture
+def workers(shared_workers: Workers) -> list[Running]:
     """Two workers of the pool, each a process."""
-    with shared_stage.worker("worker-1") as one, shared_stage.worker("worker-2") as two:
-        yield [one, two]
+    return shared_workers.two()
 
 
 @pytest.hookimpl(wrapper=True)

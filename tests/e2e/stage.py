@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,8 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from variations.ledger.lock import look
+from variations.ledger.lock import OpenRun, look
+from variations.ledger.writer import Writer
 from variations.sandbox import Sandbox, running_sandbox, sample_photos
 from variations.sandbox.stage import running_s3
 from variations.storage import open_storage
@@ -30,7 +31,6 @@ LEASE_SECONDS: Final = 10
 SLOTS: Final = 4
 POOL: Final = "variations"
 COMMAND_SECONDS: Final = 180.0
-WORKER_START_SECONDS: Final = 180.0
 # From the click to the first line; the process of a flow run takes some ten seconds to start.
 BEGIN_SECONDS: Final = 240.0
 END_SECONDS: Final = 240.0
@@ -81,12 +81,9 @@ class Stage:
 
     @contextmanager
     def worker(self, name: str) -> Iterator[Running]:
-        """Start a worker of the pool, and wait until the server has heard of it."""
+        """Start a worker of the pool: a process that is a machine of its own, as far as Prefect knows."""
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
         with running(name, [*command, "--name", name], folder=self.folder, env=self.env) as process:
-            until(
-                f"the worker {name}", lambda: name in self.online(), seconds=WORKER_START_SECONDS, processes=[process]
-            )
             yield process
 
     def online(self) -> set[str]:
@@ -108,18 +105,20 @@ class Stage:
         httpx.put(f"{root}/manifest.parquet", content=sink.getvalue()).raise_for_status()
         return Sources(f"s3://{bucket}/manifest.parquet", f"s3://{bucket}/dataset")
 
+    def writer(self, sources: Sources) -> Writer | None:
+        """Return the process that has the run which is open on a dataset; None where there is none."""
+        run = asyncio.run(_open_run(sources.destination))
+        return run.writer if run is not None else None
+
     def signs(self, sources: Sources) -> list[Sign]:
         """Return the signs of life of the workers of the run that is open on a dataset."""
 
         async def read() -> list[Sign]:
-            storage = open_storage(sources.destination)
-            try:
-                seen = await look(storage)
-                if seen is None or seen.run is None:
-                    return []
-                return await Roster(storage, seen.run.run_id, lease_seconds=LEASE_SECONDS).signs()
-            finally:
-                await storage.aclose()
+            run = await _open_run(sources.destination)
+            if run is None:
+                return []
+            async with aclosing(open_storage(sources.destination)) as storage:
+                return await Roster(storage, run.run_id, lease_seconds=run.lease_seconds).signs()
 
         return asyncio.run(read())
 
@@ -131,6 +130,12 @@ class Stage:
             return now if now["type"] in FINAL else None
 
         return until(f"the end of the flow run {flow_run_id}", state, seconds=seconds)
+
+
+async def _open_run(destination: str) -> OpenRun | None:
+    async with aclosing(open_storage(destination)) as storage:
+        seen = await look(storage)
+        return seen.run if seen is not None else None
 
 
 @contextmanager

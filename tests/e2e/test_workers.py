@@ -4,6 +4,8 @@ import os
 import signal
 from typing import Any, Final
 
+import pytest
+
 from variations import read_dataset
 from variations.workers.roster import Sign
 
@@ -20,10 +22,13 @@ PACE: Final = {
     "max_in_flight": 4,
     "poll_interval_seconds": 1.0,
 }
+PROGRESS: Final = "variations-progress"
 # A request in flight stays there until the test lets it end: nothing is over before it was looked at.
 HELD_SECONDS: Final = 300.0
 # The lease of a slot is a minute, and the server looks every quarter of one.
 SLOTS_SECONDS: Final = 120.0
+# A silence of 90 s, and what the server takes to notice it.
+SILENCE_SECONDS: Final = 240.0
 
 
 def start(stage: Stage, sources: Sources, **parameters: Any) -> str:
@@ -40,8 +45,12 @@ def let_end(stage: Stage, *, then: float = LATENCY_SECONDS) -> None:
 
 def progress(stage: Stage, flow_run_id: str) -> float:
     """Return how far the artifact says that a flow run is, in percent."""
-    artifact = stage.server.artifacts(flow_run_id).get("variations-progress")
-    return float(artifact["data"]) if artifact else 0.0
+    return float(stage.server.artifacts(flow_run_id).get(PROGRESS, {}).get("data", 0.0))
+
+
+def said(stage: Stage, flow_run_id: str) -> str:
+    """Return what the artifact says of it in words."""
+    return str(stage.server.artifacts(flow_run_id).get(PROGRESS, {}).get("description"))
 
 
 def until_two_at_work(stage: Stage, sources: Sources, *, kept: int = 0, without: Sign | None = None) -> list[Sign]:
@@ -92,7 +101,7 @@ def test_a_worker_that_is_killed_is_replaced(stage: Stage, workers: list[Running
     ends = {one["id"]: one["state"]["type"] for one in stage.server.flow_runs("work", parent=run)}
     assert ends.pop(killed.label) == "CRASHED"
     assert list(ends.values()) == ["COMPLETED", "COMPLETED"]
-    assert {"variations-plan", "variations-receipt"} < stage.server.artifacts(run).keys()
+    assert {PROGRESS, "variations-plan", "variations-receipt"} <= stage.server.artifacts(run).keys()
     until_free(stage)
 
 
@@ -119,3 +128,28 @@ def test_a_cancelled_run_settles_and_goes_on(stage: Stage, workers: list[Running
     assert (stage.sandbox.bill().accepted, stage.sandbox.bill().paid) == (IMAGES, IMAGES)
     assert list(read_dataset(sources.destination)["status"]) == ["kept"] * IMAGES
     until_free(stage)
+
+
+@pytest.mark.skipif(os.environ.get("E2E_DATABASE") != "postgresql", reason="it takes three minutes: make e2e")
+def test_a_machine_that_is_lost_is_noticed(stage: Stage, workers: list[Running]) -> None:
+    """No process is left to tell of it: the silence does, and what the run has paid for is fetched by `recover`."""
+    sources = stage.fill("lost", photos=PHOTOS)
+    stage.sandbox.configure(latency_seconds=HELD_SECONDS)
+    run = start(stage, sources)
+    until("images in flight", lambda: "4 in flight" in said(stage, run), seconds=BEGIN_SECONDS)
+    writer = stage.writer(sources)
+    assert writer is not None
+    (lost,) = [worker for worker in workers if writer.pid in {process.pid for process in worker.below()}]
+    lost.kill()
+    let_end(stage)
+
+    state = stage.until_ended(run, seconds=SILENCE_SECONDS)
+    assert state["type"] == "CRASHED", state
+    assert "No heartbeat" in state["message"]
+    recoveries = until("recover", lambda: stage.server.flow_runs("recover"), seconds=BEGIN_SECONDS)
+    assert [stage.until_ended(one["id"])["type"] for one in recoveries] == ["COMPLETED"]
+    assert list(read_dataset(sources.destination)["status"]) == ["kept"] * 4
+    until_free(stage)
+
+    assert stage.until_ended(start(stage, sources))["name"] == "Completed"
+    assert (stage.sandbox.bill().accepted, stage.sandbox.bill().paid) == (IMAGES, IMAGES)

@@ -22,7 +22,8 @@ LOOK_AGAIN_SECONDS: Final = 1.0
 # looked whether it serves again.
 POLL_FAILURES: Final = 3
 POLL_AGAIN_SECONDS: Final = 600.0
-# So many times in a row that cannot be are no slips: what the API tells is something else.
+# So many times in a row that cannot be are no slips: what the API tells is something else. It is not believed before
+# the polls bore it out either.
 STRAYS: Final = 2
 
 
@@ -42,7 +43,7 @@ class Poller:
         self._clock = clock
         self._failed_polls_in_a_row = 0
         self._poll_again_at = 0.0
-        self._strays_in_a_row = 0
+        self._strays_in_a_row = STRAYS
 
     async def wait(self, request: Request) -> Completed:
         """Poll until the request is done.

@@ -70,6 +70,7 @@ class RateLimit:
         self._lowered_at = -math.inf
         self._passed: deque[float] = deque()
         self._refused: list[float] = []
+        self._taken = self._least = 0.0
         self._again_seconds = 0.0
         self._waiting: list[tuple[Priority, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
@@ -99,6 +100,8 @@ class RateLimit:
         self._workers = workers
         self._most *= change
         self._pace *= change
+        self._taken *= change
+        self._least *= change
         if self._limit is not None:
             self._limit *= change
 
@@ -157,25 +160,27 @@ class RateLimit:
         """
         now = self._clock.monotonic()
         self._refused.append(sent_at)
-        if sent_at <= self._lowered_at:
-            self.pause(reset_seconds)
-            return
-        is_again = math.isfinite(self._lowered_at) and now < self._paused_until + AGAIN_SECONDS
-        self._again_seconds = min(max(1.0, 2 * self._again_seconds), LONGEST_AGAIN_SECONDS) if is_again else 0.0
-        self.pause(max(reset_seconds, self._again_seconds))
-        self._lowered_at = now
-        # A reset further away than a window is long does not tell when this one began.
-        window_began = now - WINDOW_SECONDS + (reset_seconds if reset_seconds < WINDOW_SECONDS else 0.0)
-        self._refused = [at for at in self._refused if at > window_began]
-        taken = sum(1 for at in self._passed if window_began < at <= now) - len(self._refused)
-        least = max(LEAST_PACE, USUAL_PACE if math.isinf(self._pace) else self._pace / 4)
-        if taken >= least:
-            # No more than was asked for; the pace may be below a limit that is known already, by its margin.
-            self._limit = min(float(taken), max(self._pace, self._limit or 0.0))
-            self._pace = min(self._pace, MARGIN * self._limit)
+        if is_first := sent_at > self._lowered_at:
+            is_again = math.isfinite(self._lowered_at) and now < self._paused_until + AGAIN_SECONDS
+            self._again_seconds = min(max(1.0, 2 * self._again_seconds), LONGEST_AGAIN_SECONDS) if is_again else 0.0
+            self.pause(self._again_seconds)
+            self._lowered_at = now
+            # A reset further away than a window is long does not tell when this one began.
+            window_began = now - WINDOW_SECONDS + (reset_seconds if reset_seconds < WINDOW_SECONDS else 0.0)
+            self._refused = [at for at in self._refused if at > window_began]
+            self._taken = sum(1.0 for at in self._passed if window_began < at <= now) - len(self._refused)
+            self._least = max(LEAST_PACE, USUAL_PACE if math.isinf(self._pace) else self._pace / 4)
         else:
+            # It was counted as taken, like all that was under way.
+            self._taken -= 1
+        self.pause(reset_seconds)
+        if self._taken >= self._least:
+            # No more than was asked for; the pace may be below a limit that is known already, by its margin.
+            self._limit = min(self._taken, max(self._pace, self._limit or 0.0))
+            self._pace = min(self._pace, MARGIN * self._limit)
+        elif is_first:
             # Somebody else asks with the same key, or the API is not well: too little to tell a limit by.
-            self._pace = min(self._pace, least)
+            self._pace = min(self._pace, self._least)
 
     def close_to_new(self) -> None:
         """Turn away every `Priority.NEW`, those that wait too."""

@@ -187,7 +187,7 @@ def test_no_more_workers_than_shards_are_started() -> None:
 
 
 def test_one_that_loses_its_credentials_ends_and_so_do_its_workers() -> None:
-    """It can see and tell nothing any more; the workers find that it gives no sign of life, and the next run goes on."""
+    """It can see and tell nothing any more; the workers find it gone, and the next run goes on."""
 
     async def doing(crew: Crewed) -> None:
         parent = crew.parent()

@@ -1,4 +1,4 @@
-"""A flow run in a container: told to end, it ends in order, and goes on in the next container."""
+"""What runs in a container: told to end, it ends in order, and goes on in the next container."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 
-from deployments.flow_run import BEHAVIOUR, RUN_ID
+from deployments.container import BEHAVIOUR, RUN_ID
 from flows.augment import augment
 from tests.e2e.processes import Process, until
 from variations import read_dataset
@@ -57,9 +57,10 @@ async def planned(client: PrefectClient, pool: str, source: Path, destination: P
 
 
 def container(flow_run_id: UUID, folder: Path, log: Path) -> "subprocess.Popen[bytes]":
-    """Start what is a container's command, in an empty folder."""
+    """Start what Prefect's workers start in a container, in an empty folder."""
     env = {**os.environ, RUN_ID: str(flow_run_id), BEHAVIOUR: "reschedule"}
-    command = [*FIRST, sys.executable, "-m", "deployments.flow_run"]
+    prefect = [sys.executable, "-m", "prefect", "flow-run", "execute"]
+    command = [*FIRST, sys.executable, "-m", "deployments.container", *prefect]
     with log.open("ab") as file:
         return subprocess.Popen(command, cwd=folder, env=env, stdout=file, stderr=file)  # noqa: S603
 
