@@ -128,7 +128,7 @@ class Poller:
         told = completed.metrics.total_seconds
         if told is not None and not least <= told <= age:
             self._strays_in_a_row += 1
-        elif told is not None and least:
+        elif told is not None and request.polls > 1 and not request.is_resumed:
             # Of one that was done when it was first asked for, almost any time would do.
             self._strays_in_a_row = 0
         if told is not None and self._strays_in_a_row < STRAYS:

@@ -23,8 +23,8 @@ from variations import read_dataset
 from variations.sandbox import Sandbox, sample_photos
 
 IMAGES: Final = 12
-START_SECONDS: Final = 120
-END_SECONDS: Final = 90
+START_SECONDS: Final = 240
+END_SECONDS: Final = 240
 # Where it is allowed, in a process namespace of its own, as a container has one: there, a first process sees no signal
 # for which it has no handler.
 FIRST: Final = ["unshare", "--pid", "--fork", "--mount-proc"] if os.geteuid() == 0 and shutil.which("unshare") else []
