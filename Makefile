@@ -19,10 +19,11 @@ setup: .venv/installed  ## make .venv from the lock
 demo: setup  ## the whole way on this machine, with nothing paid
 	$(BIN)/variations demo
 
-test: setup  ## all tests
-	$(BIN)/python -m pytest -q
+test: setup  ## all tests but those of make e2e
+	$(BIN)/python -m pytest -q --ignore=tests/e2e --ignore=tests/flows/deployments
 
-e2e: setup  ## deployments, workers and the form on real parts: Prefect on PostgreSQL, a browser; some eight minutes
+e2e: setup  ## deployments, workers and the form on real parts: Prefect on PostgreSQL, a browser; some fifteen minutes
+	$(BIN)/python -m pytest -q tests/flows/deployments
 	E2E_DATABASE=postgresql E2E_PICTURES=$(CURDIR)/test-output $(BIN)/python -m pytest -q tests/e2e
 
 chaos: setup  ## the proof: real processes killed, doubled and cut off, and 10,000 simulated runs; some 45 minutes

@@ -1,14 +1,14 @@
 """The first process of a container: SIGTERM reaches the flows that run in it, and their flow runs go on elsewhere.
 
 The stop signal of a container, be it an update, an eviction or a spot machine that is taken away, goes to its first
-process alone, and Prefect's commands do not pass it on. `prefect flow-run execute` does not see it as a first process,
-and told to reschedule (as Prefect's Kubernetes worker tells it) it kills the flow at once, for the flow answers SIGTERM
-itself: the dataset is held then until the lease is over. `prefect worker start` waits for its flows, however long they
-take. The end of all is SIGKILL, which loses nothing that is paid for, and leaves it to others to fetch it.
+process alone, and Prefect's commands do not let the flows have it. As a first process `prefect flow-run execute` does
+not see it; told to reschedule, as Prefect's Kubernetes worker tells it, it kills the flow, for that answers SIGTERM
+itself. `prefect worker start` kills its flows, too. Nothing that is paid for is lost by that, but it is left to others
+to fetch it, after the lease is over.
 
     python -m deployments.container prefect worker start …
 
-runs a command and passes the signal on: to the flows, which then stop in order, and to the command if it answers it.
+runs a command and passes the signal on: to the flows, which stop in order, and then to the command, if it answers it.
 What became Crashed by it is scheduled again, if Prefect's own variable says so.
 """
 
@@ -51,16 +51,16 @@ async def contained(command: Sequence[str]) -> int:
 
 
 async def _stop(pid: int, ended: "asyncio.Task[int]") -> set[UUID]:
-    """Tell a command and its flows to end, once each, and wait until it has; returns the flow runs."""
+    """Tell the flows of a command to end, then the command, once each, and wait until it has; returns the flow runs."""
     told: set[int] = set()
     own = _flow_run(os.getpid())
     flow_runs = {own} if own else set()
     while not ended.done():
         flows = {child: run for child in _children(pid) if (run := _flow_run(child))}
         flow_runs |= set(flows.values())
-        for one in {pid, *flows} - told:
-            # A command without a handler would leave its flow alone, and the container with it.
-            if one in flows or _listens(one):
+        # A command without a handler would die of it before its flow has begun.
+        for one in flows or ([pid] if _listens(pid) else []):
+            if one not in told:
                 told.add(one)
                 with suppress(ProcessLookupError):
                     os.kill(one, signal.SIGTERM)

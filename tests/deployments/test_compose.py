@@ -12,6 +12,7 @@ import yaml
 
 from config import load_settings
 from config.settings import Settings, variable_of
+from deployments.container import BEHAVIOUR
 from flows.commands import app
 from variations.sandbox import DEFAULT_API_KEY
 
@@ -96,6 +97,8 @@ def test_a_flow_has_the_time_that_it_takes_to_stop() -> None:
     minutes = re.fullmatch(r"(\d+)m", SERVICES["worker"]["stop_grace_period"])
     assert minutes is not None
     assert int(minutes[1]) * 60 > 3 * Settings().grace_seconds
+    # And goes on after that.
+    assert SERVICES["worker"]["environment"][BEHAVIOUR] == "reschedule"
 
 
 def test_nothing_of_ours_has_rights_that_it_does_not_need() -> None:

@@ -51,8 +51,8 @@ async def rendered(pool_type: str, **variables: Any) -> dict[str, Any]:
     """Fill a template in with its defaults, a deployment's variables and these, as Prefect's workers do."""
     # Blocks and variables would be read from a server; there are none in it, and none is asked.
     client = PrefectClient("http://127.0.0.1:9/api")
-    job = await AnyJob.from_template_and_values(template(pool_type), {**DEPLOYED, **variables}, client=client)
-    return job.model_dump()
+    job: Any = await AnyJob.from_template_and_values(template(pool_type), {**DEPLOYED, **variables}, client=client)
+    return dict(job.model_dump())
 
 
 def test_the_templates_are_these() -> None:

@@ -18,9 +18,10 @@ from .processes import until
 
 # A page that is drawn by a program, on a busy machine.
 PAGE_SECONDS: Final = 60.0
-# As high as the whole form: a picture shows what is in the window.
 WIDTH: Final = 1300
-HEIGHT: Final = 3400
+HEIGHT: Final = 1000
+# The whole form: a picture shows what is in the window.
+FORM_HEIGHT: Final = 3400
 OPTIONAL: Final = " (Optional)"
 CHOICES: Final = "//*[@role='option']"
 
@@ -77,8 +78,9 @@ class Browser:
         """Return where it is."""
         return self._driver.current_url
 
-    def open(self, url: str) -> None:
-        """Go somewhere."""
+    def open(self, url: str, *, height: int = HEIGHT) -> None:
+        """Go somewhere, in a window so many pixels high."""
+        self._driver.set_window_size(WIDTH, height)
         self._driver.get(url)
 
     def picture(self, name: str) -> None:
@@ -152,7 +154,6 @@ def running_browser(paths: tuple[str, str], *, folder: Path, pictures: Path, env
         *("--headless=new", "--no-first-run", "--disable-dev-shm-usage", "--disable-background-networking"),
         # Chromium refuses to run as root with its sandbox.
         "--no-sandbox",
-        f"--window-size={WIDTH},{HEIGHT}",
         f"--user-data-dir={folder / 'chromium'}",
         # The UI counts its visitors elsewhere.
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",

@@ -26,11 +26,7 @@ class Process:
     @classmethod
     def of(cls, pid: int) -> "Process | None":
         """Return the process of a number; None if there is none, or nothing but its end is left of it."""
-        try:
-            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return None
-        state, *fields = text.rpartition(")")[2].split()
+        state, *fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split() or ["X"]
         return None if state in {"Z", "X"} else cls(pid, fields[18])
 
     @property
@@ -47,10 +43,27 @@ class Process:
         """Return what it started and what those started, itself left out."""
         found: list[Process] = []
         for children in Path(f"/proc/{self.pid}/task").glob("*/children"):
-            for pid in children.read_text(encoding="ascii").split():
+            for pid in _read(children).split():
                 if (child := Process.of(int(pid))) is not None:
                     found += [child, *child.below()]
         return found
+
+
+def kill_all(name: str, value: str) -> None:
+    """Kill every process that has a variable in its environment, whoever started it."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and f"{name}={value}" in _read(folder / "environ").split("\0"):
+            process = Process.of(int(folder.name))
+            if process is not None:
+                process.kill()
+
+
+def _read(path: Path) -> str:
+    """Return what the system tells of a process; nothing where it is gone, or not ours."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 @contextmanager

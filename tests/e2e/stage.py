@@ -23,7 +23,7 @@ from variations.storage import open_storage
 from variations.workers.roster import Roster, Sign
 
 from .prefect_server import PrefectServer, running_server
-from .processes import Running, running, until
+from .processes import Running, kill_all, running, until
 
 # Long enough for something to happen in between, short enough to wait for.
 LATENCY_SECONDS: Final = 4.0
@@ -155,6 +155,8 @@ def running_stage(folder: Path, *, database_url: str | None) -> Iterator[Stage]:
         "PREFECT_HOME": str(folder / "prefect"),
     }
     with ExitStack() as stack:
+        # Flow runs whose worker went without a word would be left.
+        stack.callback(kill_all, "HOME", own["HOME"])
         s3_url = stack.enter_context(running_s3())
         sandbox = stack.enter_context(running_sandbox(latency_seconds=LATENCY_SECONDS))
         server = stack.enter_context(running_server(folder, own, database_url=database_url))
