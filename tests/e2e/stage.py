@@ -25,8 +25,8 @@ from variations.workers.roster import Roster, Sign
 from .prefect_server import PrefectServer, running_server
 from .processes import Running, kill_all, running, until
 
-# Long enough for something to happen in between, short enough to wait for.
-LATENCY_SECONDS: Final = 4.0
+# Of a request that the test does not hold up.
+LATENCY_SECONDS: Final = 1.0
 LEASE_SECONDS: Final = 10
 SLOTS: Final = 4
 POOL: Final = "variations"
