@@ -24,6 +24,7 @@ test: setup  ## all tests but those of make e2e
 
 e2e: setup  ## deployments, workers and the form on real parts: Prefect on PostgreSQL, a browser; some fifteen minutes
 	$(BIN)/python -m pytest -q tests/flows/deployments
+	E2E_IMAGES=1 $(BIN)/python -m pytest -q tests/deployments/test_images.py tests/deployments/test_worker_types.py
 	E2E_DATABASE=postgresql E2E_PICTURES=$(CURDIR)/test-output $(BIN)/python -m pytest -q tests/e2e
 
 chaos: setup  ## the proof: real processes killed, doubled and cut off, and 10,000 simulated runs; some 45 minutes
