@@ -9,7 +9,21 @@ from pydantic.fields import FieldInfo
 
 F = TypeVar("F", bound=Callable[..., object])
 
-VariationsPerSource = Annotated[int, Field(ge=1, le=1000, description="Variations wanted of each source.")]
+VariationsPerSource = Annotated[
+    int, Field(ge=1, le=1000, description="Variations wanted of each source, with each setting of a sweep.")
+]
+SweepText = Annotated[
+    str,
+    Field(
+        max_length=20_000,
+        description="Settings that each source is varied with: guidance=2,3,4; aspect_ratio=1:1,16:9 is a grid; TOML "
+        "with [grid], [[list]] or [random] says more. Empty: one setting.",
+    ),
+]
+MaxPerSource = Annotated[
+    int,
+    Field(ge=0, le=1_000_000, description="Variations of a source at the most, over all settings and seeds; 0: all."),
+]
 DryRun = Annotated[
     bool, Field(description="Only show what would be made, at what cost and in what time: nothing is paid or written.")
 ]

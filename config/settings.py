@@ -29,10 +29,11 @@ from config import options
 from variations import parameters
 from variations.api.client import Endpoint
 from variations.engine.limits import LATENCY_SECONDS, Limits
-from variations.errors import SettingsError
+from variations.errors import BadInput, SettingsError
 from variations.job import Job
 from variations.parameters import PARAMETER_NAMES, Parameters
 from variations.plan import Recipe
+from variations.sweep import parse_sweep
 from variations.uris import shown_uri
 
 PREFIX: Final = "VARIATIONS_"
@@ -78,6 +79,8 @@ class Settings(BaseSettings):
     )
 
     variations_per_source: options.VariationsPerSource = 1
+    sweep: options.SweepText = ""
+    max_per_source: options.MaxPerSource = 0
     retry: options.Retry = "none"
     seed: options.FirstSeed = 0
     aspect_ratio: parameters.AspectRatio = "1:1"
@@ -139,6 +142,15 @@ class Settings(BaseSettings):
         if parts.username or parts.password:
             raise ValueError("carries a user name or password; the key has a setting of its own")
         return value.rstrip("/")
+
+    @field_validator("sweep")
+    @classmethod
+    def _is_sweep(cls, value: str) -> str:
+        try:
+            parse_sweep(value)
+        except BadInput as error:
+            raise ValueError(error.message.removeprefix("sweep: ")) from None
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -218,6 +230,8 @@ class Settings(BaseSettings):
         return Recipe(
             parameters=Parameters(**{name: getattr(self, name) for name in names}),
             variations_per_source=self.variations_per_source,
+            sweep=parse_sweep(self.sweep),
+            max_per_source=self.max_per_source,
             seed=self.seed or None,
             retry_failed=self.retry == "failed",
             resubmit_after_seconds=self.unknown_wait_seconds if self.unknown == "resubmit" else None,

@@ -47,6 +47,8 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     ],
     dry_run: options.DryRun = False,
     variations_per_source: options.VariationsPerSource = 1,
+    sweep: options.SweepText = "",
+    max_per_source: options.MaxPerSource = 0,
     max_cost_usd: options.MaxCostUsd = 0.0,
     date: options.Date = "",
     retry: options.Retry = "none",

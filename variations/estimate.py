@@ -82,6 +82,8 @@ async def read_manifest(
         requests_counted="polls counted" if limits.count_all_requests else "submits alone",
         max_in_flight=expected.in_flight,
         max_cost_usd=limits.max_cost_usd,
+        sweep=str(job.recipe.sweep) if job.recipe.sweep else "",
+        max_per_source=job.recipe.max_per_source,
         rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
     )
     return planner, plan

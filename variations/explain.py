@@ -13,6 +13,7 @@ from variations.ledger.lock import look
 from variations.ledger.records import Accepted, Ended, Intended, Record, Settled, Withdrawn
 from variations.ledger.story import Story
 from variations.models import Attempt
+from variations.parameters import PARAMETER_NAMES
 from variations.recovery import shards_begun
 from variations.status import fetched_metadata
 from variations.storage import Storage
@@ -54,7 +55,12 @@ class Explanation:
             told = [row["status"], row["file_name"] or "", row["error"] or "", f"{row['cost_usd']:.3f} USD"]
             lines.append((name, ", ".join(part for part in told if part)))
         if self.rows:
-            lines.append(("source", self.rows[0]["source_uri"] or self.rows[0]["source_id"] or ""))
+            first = self.rows[0]
+            source = [first["source_id"], first["source_uri"]]
+            lines.append(("source", ", ".join(dict.fromkeys(part for part in source if part))))
+            given = [f"{name} {first[name]}" for name in PARAMETER_NAMES if first.get(name) is not None]
+            lines += [("parameters", ", ".join(given))] if given else []
+            lines += [("request", row["request_id"]) for row in self.rows[:1] if row["request_id"]]
         run_id = ""
         for event in self.events:
             if event.run_id != run_id:

@@ -24,6 +24,7 @@ from variations.known import Before, Known
 from variations.models import Attempt, RejectedSource, Source, Variation
 from variations.parameters import MODEL, Parameters
 from variations.receipt import SAMPLES
+from variations.sweep import NO_SWEEP, Setting, Sweep
 
 # So many task runs a run at the most.
 MAX_SHARDS: Final = 200
@@ -41,8 +42,11 @@ class Recipe:
     """What is wanted of every source.
 
     Attributes:
-        parameters: for every variation, where a row of the manifest sets nothing else; its seed is not used.
-        variations_per_source: how many.
+        parameters: for every variation, where neither the sweep nor a row of the manifest sets something else; its seed
+            is not used.
+        variations_per_source: how many, with each setting of the sweep.
+        sweep: the settings that each source is varied with.
+        max_per_source: of all settings and seeds, so many at the most; 0: all.
         seed: of the first variation, the next ones count up from it; derived from the source if None.
         retry_failed: whether variations that failed in earlier runs are tried again.
         resubmit_after_seconds: variations of which it is not known whether they were accepted are submitted again when
@@ -51,6 +55,8 @@ class Recipe:
 
     parameters: Parameters = field(default_factory=Parameters)
     variations_per_source: int = 1
+    sweep: Sweep = NO_SWEEP
+    max_per_source: int = 0
     seed: int | None = None
     retry_failed: bool = False
     resubmit_after_seconds: float | None = None
@@ -128,24 +134,32 @@ def _shared(parameters: Parameters, overrides: tuple[tuple[str, Any], ...]) -> _
     return _Shared(parameters, parameters_identity(parameters), json.dumps(fields, sort_keys=True))
 
 
-def _shared_of(source: Source, recipe: Recipe) -> _Shared:
-    overrides = source.overrides
+def _shared_of(source: Source, recipe: Recipe, setting: Setting) -> _Shared:
+    # What a row sets for itself is not swept.
+    overrides = {**dict(setting), **source.overrides} if setting else source.overrides
     return _shared(recipe.parameters, tuple(sorted(overrides.items())) if overrides else ())
 
 
-def _wanted_of(source: Source, recipe: Recipe, shared: _Shared) -> Iterator[tuple[str, int]]:
-    """Yield id and seed of each variation of a source, in the order of their numbers."""
+def _wanted_of(source: Source, recipe: Recipe) -> Iterator[tuple[str, int, _Shared]]:
+    """Yield id, seed and parameters of each variation of a source, in the order of their numbers."""
     identity = source_identity(source)
+    most = recipe.max_per_source
+    settings = recipe.sweep.settings_of(identity, at_most=most)
     first_seed = source.overrides.get("seed", recipe.seed)
-    for number in range(recipe.variations_per_source):
-        seed = derived_seed(identity, number) if first_seed is None else (first_seed - 1 + number) % _LARGEST_SEED + 1
-        yield variation_id(model=recipe.model, source=identity, parameters=shared.identity, seed=seed), seed
+    count = recipe.variations_per_source * len(settings)
+    shared = [_shared_of(source, recipe, setting) for setting in settings]
+    # Every setting has the same seeds, so that images differ by their setting alone; and where there are not enough for
+    # all seeds, each setting has had its first one.
+    for number in range(min(most or count, count)):
+        of = shared[number % len(settings)]
+        nth = number // len(settings)
+        seed = derived_seed(identity, nth) if first_seed is None else (first_seed - 1 + nth) % _LARGEST_SEED + 1
+        yield variation_id(model=recipe.model, source=identity, parameters=of.identity, seed=seed), seed, of
 
 
 def expand(source: Source, recipe: Recipe) -> Iterator[Variation]:
     """Yield the variations of a source."""
-    shared = _shared_of(source, recipe)
-    for number, (name, seed) in enumerate(_wanted_of(source, recipe, shared)):
+    for number, (name, seed, shared) in enumerate(_wanted_of(source, recipe)):
         parameters = shared.parameters.model_copy(update={"seed": seed})
         yield Variation(variation_id=name, source=source, number=number, parameters=parameters)
 
@@ -276,8 +290,7 @@ class Planner:
         counts.sources += 1
         wanted = []
         is_duplicate = True
-        shared = _shared_of(source, self._recipe)
-        for number, (name, seed) in enumerate(_wanted_of(source, self._recipe, shared)):
+        for number, (name, seed, shared) in enumerate(_wanted_of(source, self._recipe)):
             key = bytes.fromhex(name)
             if key in self._planned:
                 continue

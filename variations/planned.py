@@ -12,6 +12,7 @@ from variations.parameters import Parameters
 from variations.plan import Recipe
 from variations.receipt import Plan, json_bytes
 from variations.storage import Storage
+from variations.sweep import parse_sweep
 
 # Of how hard to go: what the run was asked for. The rest is each machine's own.
 OF_THE_RUN: Final = (
@@ -46,6 +47,7 @@ class Planned:
         """Return what the run is to do."""
         recipe = {**self.details["recipe"]}
         recipe["parameters"] = Parameters(**recipe["parameters"])
+        recipe["sweep"] = parse_sweep(recipe.get("sweep", ""))
         columns = {name: self.details.get(name) for name in ("uri_column", "id_column")}
         return Job(self.plan.source, self.plan.destination, Recipe(**recipe), **columns)
 
@@ -53,7 +55,11 @@ class Planned:
 def planned_bytes(plan: Plan, job: Job, *, limits: Limits, lease_seconds: float, signed_sources: int) -> bytes:
     """Return a plan as it is written into the dataset; it holds no secret."""
     told = asdict(limits)
-    recipe = {**asdict(job.recipe), "parameters": job.recipe.parameters.model_dump(exclude={"seed"})}
+    recipe = {
+        **asdict(job.recipe),
+        "parameters": job.recipe.parameters.model_dump(exclude={"seed"}),
+        "sweep": job.recipe.sweep.text,
+    }
     return json_bytes(
         {
             **asdict(plan),

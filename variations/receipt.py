@@ -23,7 +23,8 @@ class Plan:
     `variations` = `already_done` + `failed_before` + `unknown_before` + `new`; `images` are what the new ones come to.
     `seconds` is about how long they take at `requests_per_minute`: the limit, or what a run begins with where none is
     told. `rejected_rows` says of the first ten what is wrong with them. `balance_usd` is the account's, where it was
-    asked for, and `balance_error` why it is not known.
+    asked for, and `balance_error` why it is not known. `sweep` says in words what each source is varied with, and
+    `max_per_source` how many variations it gets at the most.
     """
 
     run_id: str
@@ -52,6 +53,8 @@ class Plan:
     max_cost_usd: float = 0.0
     balance_usd: float | None = None
     balance_error: str = ""
+    sweep: str = ""
+    max_per_source: int = 0
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "Plan":
@@ -73,7 +76,8 @@ class Plan:
             ("source", self.source),
             ("destination", self.destination),
             ("usable sources", f"{self.sources:,}" + (f" ({', '.join(notes)})" if notes else "")),
-            ("variations", f"{self.variations:,}"),
+            *([("sweep", self.sweep)] if self.sweep else []),
+            ("variations", f"{self.variations:,}{self._most()}"),
             ("already there", f"{self.already_done:,}"),
         ]
         lines += _held(self.failed_before, self.unknown_before, self.partly_there)
@@ -87,6 +91,9 @@ class Plan:
             ("time", f"about {duration(self.seconds)} at {limit}, {self.max_in_flight} in flight"),
             *_rejected(self.rejected_rows, self.rejected),
         ]
+
+    def _most(self) -> str:
+        return f", at most {self.max_per_source:,} a source" if self.max_per_source else ""
 
     def _budget(self) -> str:
         if not self.max_cost_usd:

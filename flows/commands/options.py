@@ -1,6 +1,7 @@
 """The options of `run` and `plan`: the settings of a run by their own names, None until they are given."""
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 from cyclopts import Parameter
@@ -8,10 +9,13 @@ from pydantic import BaseModel, Field, create_model
 
 from config import Settings
 from variations.dates import parsed_day
+from variations.errors import BadInput
 
 # In the order in which help and form list them. Hosts, key, price and the like are settings, not options.
 RUN_OPTIONS: Final = (
     "variations_per_source",
+    "sweep",
+    "max_per_source",
     "max_cost_usd",
     "retry",
     "aspect_ratio",
@@ -45,18 +49,42 @@ def _field(name: str) -> Any:
     )
 
 
+def _sweep_fields() -> dict[str, Any]:
+    described = "Values of a parameter that each source is varied with, name=value,value; several make a grid."
+    file = "TOML file with a table [grid] or [random], or several [[list]], in place of --sweep."
+    return {
+        "sweep": (Annotated[list[str] | None, Parameter(negative="")], Field(None, description=described)),
+        "sweep_file": (Path | None, Field(None, description=file)),
+    }
+
+
 if TYPE_CHECKING:
     Options = BaseModel
 else:
-    Options = create_model("Options", **{name: _field(name) for name in RUN_OPTIONS})
+    Options = create_model("Options", **{**{name: _field(name) for name in RUN_OPTIONS}, **_sweep_fields()})
 
 RunOptions = Annotated[Options, Parameter(name="*")]
 NO_OPTIONS: Final = Options()
 
 
 def given(options: BaseModel) -> dict[str, Any]:
-    """Return the options that were given, by the names of their settings."""
-    return options.model_dump(exclude_none=True)
+    """Return the options that were given, by the names of their settings.
+
+    Raises:
+        BadInput: the file of a sweep cannot be read.
+    """
+    asked = options.model_dump(exclude_none=True)
+    file = asked.pop("sweep_file", None)
+    if "sweep" in asked:
+        asked["sweep"] = "; ".join(asked["sweep"])
+    if file is None:
+        return asked
+    if "sweep" in asked:
+        raise BadInput("sweep: --sweep and --sweep-file are two ways to say it: give one")
+    try:
+        return {**asked, "sweep": file.read_text(encoding="utf-8")}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"sweep: {file} cannot be read: {error}") from error
 
 
 def day_of(text: str) -> date:

@@ -51,9 +51,9 @@ def test_every_field_is_flat_and_described(name: str) -> None:
 def test_a_person_finds_first_what_is_asked_first() -> None:
     """What, where to, only to look, how many, for how much; the knobs of an expert come last."""
     names = sorted(forms()["augment"]["properties"].items(), key=lambda item: item[1]["position"])
-    first = ["source", "destination", "dry_run", "variations_per_source", "max_cost_usd"]
+    first = ["source", "destination", "dry_run", "variations_per_source", "sweep", "max_per_source", "max_cost_usd"]
     last = ["deadline_seconds", "unknown", "unknown_wait_seconds", "profile"]
-    assert [name for name, _ in names[:5]] == first == list(forms()["augment"]["properties"])[:5]
+    assert [name for name, _ in names[:7]] == first == list(forms()["augment"]["properties"])[:7]
     assert [name for name, _ in names[-4:]] == last
 
 

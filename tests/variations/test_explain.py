@@ -57,7 +57,10 @@ async def test_a_kept_one_was_submitted_accepted_and_kept(any_scene: Scene) -> N
     ]
     assert values(found, "variation") == [row["variation_id"]]
     assert values(found, "image 0") == [f"kept, {row['file_name']}, 0.031 USD"]
-    assert values(found, "source") == [row["source_uri"]]
+    assert values(found, "source") == [f"{row['source_id']}, {row['source_uri']}"]
+    assert f"guidance {row['guidance']}" in values(found, "parameters")[0]
+    assert f"seed {row['seed']}" in values(found, "parameters")[0]
+    assert values(found, "request") == [row["request_id"]]
     assert values(found, "run") == [f"{receipt.run_id}, shard {row['shard']}"]
     times = [name for name, _ in found.lines()[-3:]]
     assert times == sorted(times)

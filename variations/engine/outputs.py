@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final
+from urllib.parse import quote
 
 from variations import errors
 from variations.images import CONTENT_TYPES, inspect_image, size_notes
@@ -16,6 +17,8 @@ FETCH_SECONDS: Final = 120.0
 # A host that hangs must not hold the place of those that can be had.
 ONE_FETCH_SECONDS: Final = 30.0
 DECODE_ATTEMPTS: Final = 4
+# S3 takes 2 KB of metadata with an object.
+SOURCE_ID_BYTES: Final = 1_500
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -74,7 +77,9 @@ class OutputStore:
             raise errors.ServiceUnavailable(f"the output was not there after {ONE_FETCH_SECONDS:.0f} s") from error
         facts = await asyncio.to_thread(inspect_image, content)
         file_name = image_key(variation, output_index=output_index, extension=facts.format)
-        await self._storage.put(file_name, content, content_type=CONTENT_TYPES[facts.format])
+        await self._storage.put(
+            file_name, content, content_type=CONTENT_TYPES[facts.format], metadata=lineage(variation)
+        )
         parameters = variation.parameters
         return StoredImage(
             file_name=file_name,
@@ -85,6 +90,19 @@ class OutputStore:
             sha256=facts.sha256,
             notes=size_notes(facts, parameters.expected_size(), wanted_format=parameters.output_format),
         )
+
+
+def lineage(variation: Variation) -> dict[str, str]:
+    """Return what an image's object says of where it comes from; an id that S3 would refuse for its length is left out.
+
+    The names have no underscore: proxies drop headers that have one, and a signature does not survive that.
+    """
+    said = {"variation-id": variation.variation_id}
+    # Half a surrogate pair, which JSON can spell, is no text that could be sent.
+    source_id = variation.source.source_id.encode("utf-8", "backslashreplace").decode()
+    if len(quote(source_id)) <= SOURCE_ID_BYTES:
+        said["source-id"] = source_id
+    return said
 
 
 def image_key(variation: Variation, *, output_index: int, extension: str) -> str:

@@ -1,9 +1,11 @@
 """One image, from its address to its key."""
 
+from dataclasses import replace
+
 import pytest
 
 from variations import errors
-from variations.engine.outputs import DECODE_ATTEMPTS, FETCH_ATTEMPTS, OutputStore, image_key
+from variations.engine.outputs import DECODE_ATTEMPTS, FETCH_ATTEMPTS, OutputStore, image_key, lineage
 from variations.models import OutputFile, StoredImage
 
 from .simulation import MemoryStorage, picture, simulate, variation
@@ -84,3 +86,22 @@ def test_a_key_tells_the_outputs_of_a_request_apart(num_outputs: int, index: int
     wanted = variation(0xAB << 120, num_outputs=num_outputs, seed=5)
     key = image_key(wanted, output_index=index, extension="webp")
     assert key == f"images/ab/ab{'0' * 30}{suffix}.webp"
+
+
+@pytest.mark.parametrize(
+    ("source_id", "said"),
+    [
+        ("cat 1", "cat 1"),
+        ("katze ß", "katze ß"),
+        ("half \ud800 a pair", "half \\ud800 a pair"),
+        ("x" * 1_500, "x" * 1_500),
+        ("x" * 1_501, None),
+        ("ß" * 251, None),
+    ],
+)
+def test_an_object_says_where_it_comes_from(source_id: str, said: str | None) -> None:
+    """Whatever the id is, the image that was paid for can be stored: S3 takes 2 KB, and no half of a pair."""
+    of = variation(1)
+    of = replace(of, source=replace(of.source, source_id=source_id))
+    expected = {"variation-id": of.variation_id} | ({} if said is None else {"source-id": said})
+    assert lineage(of) == expected
