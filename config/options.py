@@ -73,7 +73,11 @@ DeadlineSeconds = Annotated[
 
 MaxCostUsd = Annotated[
     float,
-    Field(ge=0, le=1_000_000, description="What a run may cost at most, in USD, in flight included; 0: any."),
+    Field(
+        ge=0,
+        le=1_000_000,
+        description="What a run may cost at most, in USD, in flight included; 0: what is set where it runs, else any.",
+    ),
 ]
 MaxFailedPercent = Annotated[
     float,

@@ -87,6 +87,9 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     # Every parameter but these is a setting of the same name.
     others = {"source", "destination", "dry_run", "date", "profile"}
     asked = {name: value for name, value in locals().items() if name not in {"others", *others}}
+    if not max_cost_usd:
+        # Who runs the machine may have set a limit for those who ask for none.
+        del asked["max_cost_usd"]
     async with ending(max_failed_percent=max_failed_percent) as end:
         settings = load_settings(asked, profile=profile or None, stored=await stored_settings())
         day = day_of(date)

@@ -73,8 +73,8 @@ def ending_of(
         return Ending("completed", "Planned", f"{ended.summary()}; nothing was paid")
     if isinstance(ended, Tally):
         return Ending("completed", "Completed", ended.summary())
-    if isinstance(ended, errors.RunOver):
-        return Ending("completed", "Completed", f"{ended}: nothing was left to do")
+    if isinstance(ended, errors.RunOver | errors.LookedAfter):
+        return Ending("completed", "Completed", f"{ended}: nothing was left to do here")
     if isinstance(ended, Receipt):
         return _done(ended, max_failed_percent)
     if isinstance(ended, RunStopped):

@@ -343,6 +343,12 @@ class DatasetBusy(RunPaused):
     code = "dataset_busy"
 
 
+class LookedAfter(DatasetBusy):
+    """Nothing has to be recovered: the run that works on this dataset lives, and looks after what is open itself."""
+
+    code = "looked_after"
+
+
 class ServiceDown(RunPaused):
     """The API could not be reached, or failed, for many submits in a row: the others are left for later."""
 

@@ -109,11 +109,12 @@ class Run:
         Submits nothing. From here on no other run works on the dataset, until this one is closed.
 
         Args:
-            wait: whether to wait while another run works on it.
+            wait: whether to wait while another run works on it; where nothing new is to be made, only until it is known
+                whether that lives.
 
         Raises:
             StoreUnsafe: the store cannot keep two runs apart.
-            DatasetBusy: another run works on it, and `wait` was not asked for.
+            DatasetBusy: another run works on it, and `wait` was not asked for, or it lives (`LookedAfter`).
             StorageError: the store says no.
         """
         self.engine.progress.step = "looking after earlier runs"
@@ -121,7 +122,11 @@ class Run:
         await self._check_there_is_a_dataset()
         await check_conditional_writes(self._storage)
         self.run_id = new_run_id(await self._storage.now(), random=self._writer.token[:6])
-        unfinished = await self._lock.acquire(self.run_id, wait=wait, check=self._check_stopped)
+        # What is open is looked after by whoever works on the dataset: a recovery waits for the dead alone.
+        waits_for_living = self.job.source is not None
+        unfinished = await self._lock.acquire(
+            self.run_id, wait=wait, waits_for_living=waits_for_living, check=self._check_stopped
+        )
         touched: set[str] = set()
         if unfinished is not None:
             self._is_finished = False

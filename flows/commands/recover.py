@@ -33,7 +33,7 @@ def recover(
 
     Args:
         destination: the dataset: s3://bucket/prefix or a folder; may hold {date}, {year}, {month} and {day}.
-        wait: wait while a run works on it.
+        wait: wait until it is known whether the run that works on it lives, a minute at the most.
         date: the day for {date} and its parts, YYYY-MM-DD [default: today, in UTC].
         profile: profile of variations.toml.
         json: print the receipt for machines, as the last line of standard output.

@@ -127,6 +127,19 @@ async def test_too_little_money_is_said_before_anything_is_paid(
     assert sandbox.bill().accepted == 0
 
 
+async def test_a_machine_may_limit_what_runs_cost_that_say_nothing_of_it(
+    environment: dict[str, str], sandbox: Sandbox, s3_url: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A form that was not filled in asks for no limit; one that was says what holds."""
+    del environment
+    source, destination = fill(s3_url, bucket), f"s3://{bucket}/dataset"
+    monkeypatch.setenv("VARIATIONS_MAX_COST_USD", "0.05")
+    with pytest.raises(BudgetReached, match=r"more than max_cost_usd 0\.05"):
+        await augment(source, destination, **PACE)
+    assert sandbox.bill().accepted == 0
+    assert (await augment(source, destination, max_cost_usd=1.0, **PACE))["kept"] == 3
+
+
 async def test_a_wrong_key_pays_and_writes_nothing(
     environment: dict[str, str], sandbox: Sandbox, bucket: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

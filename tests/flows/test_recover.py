@@ -102,7 +102,7 @@ async def test_the_flow_fetches_what_a_killed_run_paid_for(dead_run: int, datase
 
 
 async def test_the_flow_ends_where_a_run_works(environment: dict[str, str], dataset: str) -> None:
-    """It says who works there; with `wait` it goes on when that one has ended."""
+    """It says who works there; with `wait` it goes on when that one has ended, if it gives no sign of life before."""
     del environment
     async with at_work(dataset) as run:
         with pytest.raises(DatasetBusy, match=rf"the run {run.run_id} works on .* \(process {os.getpid()} on "):

@@ -5,12 +5,19 @@ Where several machines work on a run, each spends what it was granted of the run
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from variations import errors
 
 # It only keeps sums of floats from refusing what is just enough.
 NO_MONEY_USD: Final = 1e-6
+
+
+class Granted(NamedTuple):
+    """What a process may spend of a shared budget in all, in USD, and whether that can become more by itself."""
+
+    usd: float
+    may_grow: bool = True
 
 
 class Budget:
@@ -19,8 +26,8 @@ class Budget:
     Args:
         max_cost_usd: what the run may cost at most; 0 for no limit.
         price_usd: of an image, until the API reports what it charges.
-        more: asked with what is needed in all, returns what this process may spend of it in all; None where the whole
-            budget is its own.
+        more: asked with what is needed in all, returns what this process was granted; one that did not get it and may
+            yet is to ask again. None where the whole budget is its own.
 
     Attributes:
         price_usd: what an image is taken to cost: the most that the API charged for one in this run, or the setting.
@@ -28,10 +35,10 @@ class Budget:
     """
 
     def __init__(
-        self, max_cost_usd: float, *, price_usd: float, more: Callable[[float], Awaitable[float]] | None = None
+        self, max_cost_usd: float, *, price_usd: float, more: Callable[[float], Awaitable[Granted]] | None = None
     ) -> None:
         self._max_cost_usd = max_cost_usd
-        self._granted_usd = 0.0 if more else max_cost_usd
+        self._granted = Granted(0.0) if more else Granted(max_cost_usd, may_grow=False)
         self._more = more
         self._reserved_images = 0
         self._images_in_flight = 0
@@ -57,11 +64,13 @@ class Budget:
             if self._is_reported or not self._images_in_flight:
                 needed_usd = self.committed_usd + images * self.price_usd
                 # What was granted meanwhile may be somebody else's by now: it is looked at again.
-                if needed_usd <= self._granted_usd + NO_MONEY_USD:
+                if needed_usd <= self._granted.usd + NO_MONEY_USD:
                     break
                 if await self._is_granted(needed_usd):
                     continue
                 if not self._images_in_flight:
+                    if self._granted.may_grow:
+                        continue
                     raise errors.BudgetReached(
                         f"paused: budget. {self.committed_usd:.3f} USD are spent or at risk{self._here}, and another "
                         f"{images * self.price_usd:.3f} would exceed max_cost_usd {self._max_cost_usd:g}; the same "
@@ -78,8 +87,13 @@ class Budget:
 
     async def _is_granted(self, needed_usd: float) -> bool:
         if self._more is not None:
-            self._granted_usd = await self._more(needed_usd)
-        return needed_usd <= self._granted_usd + NO_MONEY_USD
+            self._granted = await self._more(needed_usd)
+        return needed_usd <= self._granted.usd + NO_MONEY_USD
+
+    def keep_what_is_committed(self) -> float:
+        """Return what is committed, in USD, and give up whatever else was granted of a shared budget."""
+        self._granted = Granted(min(self._granted.usd, self.committed_usd))
+        return self._granted.usd
 
     def settle(
         self,

@@ -22,7 +22,7 @@ from variations.api.client import Client
 from variations.api.download import OutputPolicy, fetch_output
 from variations.api.retry import backoff_seconds
 from variations.clock import Clock, SystemClock
-from variations.engine.budget import Budget
+from variations.engine.budget import Budget, Granted
 from variations.engine.calls import OUTAGE_ITEMS, Calls
 from variations.engine.limits import Limits
 from variations.engine.lost_submits import LostSubmits
@@ -96,7 +96,7 @@ class Engine:
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
         schedule: PollingSchedule | None = None,
-        more_budget: Callable[[float], Awaitable[float]] | None = None,
+        more_budget: Callable[[float], Awaitable[Granted]] | None = None,
     ) -> None:
         self._client = client
         self._limits = limits
@@ -159,21 +159,26 @@ class Engine:
         if self._limits.max_in_flight:
             self._schedule.limit_in_flight(max(1, (self._limits.max_in_flight + rank) // workers))
 
-    def stop(self, reason: errors.RunError | errors.RunPaused) -> None:
+    def stop(self, reason: errors.RunError | errors.RunPaused, *, grace_share: float = 1.0) -> None:
         """Submit nothing more and finish what is in flight; the first reason stays.
 
         Where it is the user, or a machine that is about to be taken away, what is in flight has the grace period to
         finish; what has not by then is left to the next run, which finds it in the journal.
+
+        Args:
+            reason: why.
+            grace_share: of the grace period, what is left of it.
         """
         if self.stopped_by is None:
             self.stopped_by = reason
             self.progress.stopping = reason.message
             self.rate.close_to_new()
         if isinstance(reason, errors.StoppedByUser) and self._grace is None:
-            self._grace = asyncio.get_running_loop().create_task(self._end_after_grace())
+            seconds = grace_share * self._limits.grace_seconds
+            self._grace = asyncio.get_running_loop().create_task(self._end_after_grace(seconds))
 
-    async def _end_after_grace(self) -> None:
-        await self.clock.sleep(self._limits.grace_seconds)
+    async def _end_after_grace(self, seconds: float) -> None:
+        await self.clock.sleep(seconds)
         for item in self._items:
             item.cancel()
 

@@ -129,6 +129,36 @@ def _refusal(told: str) -> errors.DatasetBusy:
     return errors.DatasetBusy(f"{told}. Wait for it with --wait, or run the same command again later")
 
 
+class _Wait:
+    """The wait for another process.
+
+    Args:
+        say: called with a line for each run that is waited for.
+        waits_for_living: whether a further sign of life does not end it.
+    """
+
+    def __init__(self, say: Callable[[str], None], *, waits_for_living: bool) -> None:
+        self._say = say
+        self._waits_for_living = waits_for_living
+        self._said = ""
+        self._heard: tuple[str, int] | None = None
+
+    def look(self, seen: Seen, told: str) -> None:
+        """Take note of who works.
+
+        Raises:
+            LookedAfter: it lives, and such a one is not waited for.
+        """
+        if seen.run.writer is not None and not self._waits_for_living:
+            sign = (seen.run.writer.token, seen.run.beat)
+            self._heard = self._heard or sign
+            if sign != self._heard:
+                raise errors.LookedAfter(f"{told}: it lives, and looks after what is open itself")
+        if seen.run.run_id != self._said:
+            self._said = seen.run.run_id
+            self._say(f"Waiting: {told}")
+
+
 class DatasetLock:
     """The right to work on a dataset.
 
@@ -162,7 +192,14 @@ class DatasetLock:
         self._beating: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
 
-    async def acquire(self, run_id: str, *, wait: bool = False, check: Callable[[], None] = lambda: None) -> str | None:
+    async def acquire(
+        self,
+        run_id: str,
+        *,
+        wait: bool = False,
+        waits_for_living: bool = True,
+        check: Callable[[], None] = lambda: None,
+    ) -> str | None:
         """Get the right to work, and return the id of the run that has to be closed first, if there is one.
 
         Until `begin` that run stays the open one.
@@ -170,13 +207,16 @@ class DatasetLock:
         Args:
             run_id: of the run that is to be begun; it is named where nothing has to be closed.
             wait: whether to wait while another process works.
+            waits_for_living: whether to wait on where that gives another sign of life, and not only until it is known
+                to be dead.
             check: called now and then while this waits; what it raises ends the waiting.
 
         Raises:
             DatasetBusy: another process works, and `wait` was not asked for.
+            LookedAfter: another process works, gives signs of life, and is not waited for.
             StorageError: the store says no.
         """
-        said = ""
+        wait_for = _Wait(self._waiting, waits_for_living=waits_for_living) if wait else None
         refused = 0
         seen: Seen | None = None
         unfinished: str | None = None
@@ -201,14 +241,13 @@ class DatasetLock:
                     continue
                 told = _told(self._storage, seen)
             except errors.StorageUnavailable as error:
-                if not wait:
+                if wait_for is None:
                     raise
                 told = str(error)
-            if not wait:
+            if wait_for is None:
                 raise _refusal(told)
-            if seen is not None and seen.run.run_id != said:
-                said = seen.run.run_id
-                self._waiting(f"Waiting: {told}")
+            if seen is not None:
+                wait_for.look(seen, told)
             await self._clock.sleep(_POLL_SECONDS)
             check()
         self._beating = asyncio.create_task(self._beat())

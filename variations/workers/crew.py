@@ -27,6 +27,7 @@ from variations.workers.places import Places, Starter
 from variations.workers.roster import Roster, Sign
 
 LOOK_SECONDS: Final = 3.0
+LEAVING_LOOK_SECONDS: Final = 1.0
 # How long after the end of the grace period a worker may take to leave.
 LEAVING_SECONDS: Final = 15.0
 # Why a worker stops that is its own affair: its machine was taken away, or it was taken for dead. Others go on.
@@ -81,7 +82,7 @@ class Crew:
 
         A reason that concerns all stops the engine, as it would in one process.
         """
-        places = Places(starter, workers=workers)
+        places = Places(starter, workers=workers, clock=self._engine.clock)
         while True:
             seen = await self._patient_look()
             if seen.stopped_by is not None:
@@ -91,12 +92,18 @@ class Crew:
                 break
             try:
                 done = seen.shards_done + self._engine.progress.settled
-                await places.fill(shards_left=shards_left, gone=seen.gone, done=done)
+                await places.fill(shards_left=shards_left, living=seen.living, gone=seen.gone, done=done)
             except RunError as error:
                 self._engine.stop(error)
-            await self._engine.clock.sleep(LOOK_SECONDS)
+            await self._pause()
         await places.withdraw(seen.living | seen.gone)
         await self._let_them_leave()
+
+    async def _pause(self) -> None:
+        """Wait until the next look; not where the run is stopped: who cancels it kills it before long."""
+        for _ in range(round(LOOK_SECONDS / LEAVING_LOOK_SECONDS)):
+            if self._engine.stopped_by is None:
+                await self._engine.clock.sleep(LEAVING_LOOK_SECONDS)
 
     async def _let_them_leave(self) -> None:
         """Wait for the workers to leave, told to where the run was stopped."""
@@ -112,7 +119,7 @@ class Crew:
             finishing = self._limits.grace_seconds if is_users else self._limits.deadline_seconds
             until = clock.monotonic() + finishing + LEAVING_SECONDS
         while (await self._patient_look()).living and clock.monotonic() < until:
-            await clock.sleep(LOOK_SECONDS)
+            await clock.sleep(LEAVING_LOOK_SECONDS)
 
     async def _patient_look(self) -> CrewSeen:
         """See how they stand; of a store that is away for a while nothing is known, and nothing is lost by that."""

@@ -12,6 +12,7 @@ from variations import errors
 from variations.api.client import Client, Endpoint
 from variations.api.http import default_http_client
 from variations.clock import Clock, SystemClock
+from variations.engine.budget import Granted
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
@@ -32,6 +33,8 @@ from variations.workers.shared_budget import SharedBudget
 # Beats in a lease, and the seconds between two of them at the most: so late it learns that the run is to stop.
 _BEATS: Final = 4
 _MOST_BEAT_SECONDS: Final = 5.0
+# Of the grace period, what remains for a worker that is told to stop by the process that planned: that was told before.
+GRACE_SHARE: Final = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +93,7 @@ class WorkerRun:
         self._ended: set[int] = set()
         self._writers: dict[int, str] = {}
         self._is_told = False
+        self._parent: str | None = None
         self.workers = 1
 
     @property
@@ -136,6 +140,8 @@ class WorkerRun:
                     return shard
                 if not any(self._is_with_others(number) for number in range(self.plan.shards)):
                     return None
+                if self._budget is not None:
+                    await self._budget.give_back()
             except errors.StorageUnavailable as error:
                 logger.warning("no shard could be taken: %s", error)
             except errors.StorageError as error:
@@ -158,7 +164,7 @@ class WorkerRun:
             self._beating = None
             try:
                 if self._budget is not None:
-                    await self._budget.give_back(self.engine.budget.committed_usd)
+                    await self._budget.give_back()
                 await self._roster.leave(self._sign())
             except errors.RunError as error:
                 logger.warning("it could not be written down that this worker leaves: %s", error)
@@ -231,16 +237,20 @@ class WorkerRun:
         """Stop where the run is over, or is to stop."""
         seen = await look(self._storage)
         run = seen.run if seen is not None else None
+        token = run.writer.token if run is not None and run.writer is not None else None
         reason: errors.RunError | errors.RunPaused | None = None
         if seen is None or run is None or run.run_id != self.run_id or run.state == "closed":
             reason = errors.RunOver(f"the run {self.run_id} is over")
         elif run.stopped_by is not None:
             reason = errors.of_code(run.stopped_by, run.stopped_because or "")
-        elif not seen.is_at_work:
+        elif not seen.is_at_work or (self._parent or token) != token:
+            # Another one that has the dataset in hand closes the run: what it takes is not to be taken from it.
             reason = errors.RunOver(f"the process that planned the run {self.run_id} is gone")
+        self._parent = self._parent or token
         if reason is not None and self.engine.stopped_by is None:
             self._is_told = True
-            self.engine.stop(reason)
+            # The process that planned waits for this one, and has the same time until it is killed.
+            self.engine.stop(reason, grace_share=GRACE_SHARE)
 
     def _sign(self) -> Sign:
         progress, reason = self.engine.progress, self.engine.stopped_by
@@ -328,6 +338,7 @@ async def working(
 ) -> AsyncIterator[WorkerRun]:
     """Put a worker together of parts that are open already; it leaves the run at the end."""
     writer = writer or Writer.this_process(since=clock.now())
+    roster = Roster(storage, planned.plan.run_id, lease_seconds=planned.lease_seconds)
     budget = None
     if limits.max_cost_usd:
         budget = SharedBudget(
@@ -336,12 +347,14 @@ async def working(
             worker=writer.token,
             max_cost_usd=limits.max_cost_usd,
             clock=clock,
-            workers=lambda: worker.workers,
+            living=roster.living,
+            keep=lambda: engine.budget.keep_what_is_committed(),  # noqa: PLW0108 - the engine is made of it
         )
 
-    async def more(needed_usd: float) -> float:
+    async def more(needed_usd: float) -> Granted:
         assert budget is not None  # noqa: S101 - it is asked for only where there is one
-        return await budget.more(needed_usd, price_usd=engine.budget.price_usd)
+        granted = await budget.more(needed_usd, price_usd=engine.budget.price_usd)
+        return granted if engine.stopped_by is None else granted._replace(may_grow=False)
 
     engine = Engine(
         client,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from variations.engine.budget import Budget
+from variations.engine.budget import Budget, Granted
 from variations.errors import BudgetReached
 
 from .simulation import simulate
@@ -202,11 +202,12 @@ def test_no_more_is_reserved_than_was_granted(images: list[int], pieces: list[fl
         left = iter(pieces)
         granted = 0.0
 
-        async def more(_: float) -> float:
+        async def more(_: float) -> Granted:
             nonlocal granted
             await asyncio.sleep(0)
-            granted += next(left, 0.0)
-            return granted
+            piece = next(left, None)
+            granted += piece or 0.0
+            return Granted(granted, may_grow=piece is not None)
 
         budget = Budget(1000.0, price_usd=PRICE, more=more)
 

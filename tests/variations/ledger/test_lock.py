@@ -188,6 +188,28 @@ def test_waiting_ends_when_the_other_dies() -> None:
     in_memory(test)
 
 
+def test_who_waits_for_the_dead_alone_ends_at_a_sign_of_life() -> None:
+    """And takes over from the one that gives none."""
+
+    async def test(store: Store) -> None:
+        living = View(store)
+        first, second = holder(living), holder(View(store), "b")
+        await first.lock.acquire("run-1")
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(errors.LookedAfter, match=r"run-1 works on .* it lives"):
+            await second.lock.acquire("run-2", wait=True, waits_for_living=False)
+        assert asyncio.get_running_loop().time() - began <= BEAT_SECONDS + 6
+
+        async def never(*_: str) -> None:
+            await asyncio.sleep(1e9)
+
+        living.before = never
+        assert await second.lock.acquire("run-2", wait=True, waits_for_living=False) == "run-1"
+        await second.lock.release(is_closed=True)
+
+    in_memory(test)
+
+
 @pytest.mark.parametrize("lease_seconds", [5.0, 600.0])
 def test_the_lease_is_that_of_who_works(lease_seconds: float) -> None:
     """Whatever the lease of who waits: it is written down, and counts for who asks as for who wants it."""
