@@ -24,6 +24,25 @@ MaxPerSource = Annotated[
     int,
     Field(ge=0, le=1_000_000, description="Variations of a source at the most, over all settings and seeds; 0: all."),
 ]
+SplitRatios = Annotated[
+    str,
+    Field(
+        max_length=1_000,
+        description="Splits of the sources by a hash of their group, where the manifest has no column split: "
+        "train=0.8,validation=0.1,test=0.1. Empty: none.",
+    ),
+]
+GroupBy = Annotated[
+    str,
+    Field(
+        description="Column of the manifest that says which sources belong together, and so into one split; empty: "
+        "each source is a group."
+    ),
+]
+AugmentSplits = Annotated[
+    str,
+    Field(min_length=1, description="Splits whose sources are varied, where there are splits; between commas."),
+]
 DryRun = Annotated[
     bool, Field(description="Only show what would be made, at what cost and in what time: nothing is paid or written.")
 ]

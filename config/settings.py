@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -33,6 +33,7 @@ from variations.errors import BadInput, SettingsError
 from variations.job import Job
 from variations.parameters import PARAMETER_NAMES, Parameters
 from variations.plan import Recipe
+from variations.splits import SplitRule, parse_ratios, parse_splits
 from variations.sweep import parse_sweep
 from variations.uris import shown_uri
 
@@ -81,6 +82,9 @@ class Settings(BaseSettings):
     variations_per_source: options.VariationsPerSource = 1
     sweep: options.SweepText = ""
     max_per_source: options.MaxPerSource = 0
+    split_ratios: options.SplitRatios = ""
+    group_by: options.GroupBy = ""
+    augment_splits: options.AugmentSplits = "train"
     retry: options.Retry = "none"
     seed: options.FirstSeed = 0
     aspect_ratio: parameters.AspectRatio = "1:1"
@@ -143,13 +147,14 @@ class Settings(BaseSettings):
             raise ValueError("carries a user name or password; the key has a setting of its own")
         return value.rstrip("/")
 
-    @field_validator("sweep")
+    @field_validator("sweep", "split_ratios", "augment_splits")
     @classmethod
-    def _is_sweep(cls, value: str) -> str:
+    def _is_well_formed(cls, value: str, info: ValidationInfo) -> str:
+        parsers = {"sweep": parse_sweep, "split_ratios": parse_ratios, "augment_splits": parse_splits}
         try:
-            parse_sweep(value)
+            parsers[str(info.field_name)](value)
         except BadInput as error:
-            raise ValueError(error.message.removeprefix("sweep: ")) from None
+            raise ValueError(error.message.removeprefix(f"{info.field_name}: ")) from None
         return value
 
     @classmethod
@@ -232,6 +237,7 @@ class Settings(BaseSettings):
             variations_per_source=self.variations_per_source,
             sweep=parse_sweep(self.sweep),
             max_per_source=self.max_per_source,
+            splits=SplitRule(parse_ratios(self.split_ratios), self.group_by, parse_splits(self.augment_splits)),
             seed=self.seed or None,
             retry_failed=self.retry == "failed",
             resubmit_after_seconds=self.unknown_wait_seconds if self.unknown == "resubmit" else None,

@@ -1,6 +1,6 @@
 """The metadata: one row for every image wanted, failures too, in one explicit schema."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ from variations.identity import rejected_id
 from variations.manifest.labels import STRING, common_type, from_values
 from variations.models import Outcome, RejectedSource
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 METADATA_KEY: Final = "metadata.parquet"
 ROW_GROUP_ROWS: Final = 10_000
 
@@ -26,6 +26,8 @@ SCHEMA: Final = pa.schema(
         pa.field("variation_id", pa.string(), nullable=False),
         pa.field("source_id", pa.string()),
         pa.field("source_uri", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("group_id", pa.string()),
         pa.field("output_index", pa.int32(), nullable=False),
         pa.field("file_name", pa.string()),
         pa.field("status", pa.string(), nullable=False),
@@ -77,6 +79,8 @@ DICTIONARY_COLUMNS: Final = (
     "model",
     "source_id",
     "source_uri",
+    "split",
+    "group_id",
     "redux_image",
 )
 
@@ -111,6 +115,8 @@ def outcomes_table(
             "variation_id": outcome.variation.variation_id,
             "source_id": outcome.variation.source.source_id,
             "source_uri": outcome.variation.source.public_uri,
+            "split": outcome.variation.source.split,
+            "group_id": outcome.variation.source.group,
             "output_index": outcome.output_index,
             "status": outcome.status,
             "error_code": outcome.error_code,
@@ -200,10 +206,36 @@ def _encodable(value: Any) -> Any:
 
 
 def _label_array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_nested(kind):
+        values = [None if _ends_the_process(value, kind) else value for value in values]
     try:
         return _array(values, kind)
     except _NOT_OF_THE_TYPE:
         return pa.concat_arrays([_one_label(value, kind) for value in values])
+
+
+def _ends_the_process(value: Any, kind: pa.DataType) -> bool:
+    """Return whether Arrow aborts at a value: there, a map's entry is no pair, or its key is null."""
+    if isinstance(value, Mapping):
+        pairs: list[Any] = list(value.items())
+    else:
+        pairs = list(value) if isinstance(value, list | tuple) else []
+    if pa.types.is_map(kind):
+        return any(
+            not isinstance(pair, list | tuple)
+            or len(pair) != _PAIR
+            or pair[0] is None
+            or _ends_the_process(pair[0], kind.key_type)
+            or _ends_the_process(pair[1], kind.item_type)
+            for pair in pairs
+        )
+    if pa.types.is_struct(kind):
+        inner = dict(pairs) if isinstance(value, Mapping) else {}
+        return any(_ends_the_process(inner.get(field.name), field.type) for field in kind)
+    return hasattr(kind, "value_type") and any(_ends_the_process(one, kind.value_type) for one in pairs)
+
+
+_PAIR: Final = 2
 
 
 def _one_label(value: Any, kind: pa.DataType) -> pa.Array:

@@ -11,8 +11,9 @@ from variations.known import Known
 from variations.manifest import fetch_manifest
 from variations.models import RejectedSource, Source
 from variations.plan import Planner, Spool
-from variations.receipt import Plan
+from variations.receipt import SAMPLES, Plan
 from variations.recovery import peek
+from variations.splits import named_leaks, shown_splits
 from variations.storage import open_storage
 
 
@@ -52,11 +53,27 @@ async def read_manifest(
         raise BadInput("no source: name a manifest, or a prefix of images")
     async with fetch_manifest(job.source, uri_column=job.uri_column, id_column=job.id_column) as manifest:
         check_labels(manifest.label_schema)
+        splits = job.recipe.splits
         planner = Planner(
-            job.recipe, known=known, labels=manifest.label_schema, spool=spool, resubmit=resubmit, check=check
+            job.recipe,
+            known=known,
+            labels=manifest.label_schema,
+            splitter=splits.among(manifest.label_schema),
+            spool=spool,
+            resubmit=resubmit,
+            check=check,
         )
         await asyncio.to_thread(planner.read, manifest.batches())
+        leaking = planner.groups.leaking()
+        again = (source for batch in manifest.batches() for source in planner.split(batch)) if leaking else ()
+        only_sources = (source for source in again if isinstance(source, Source))
+        leaks = await asyncio.to_thread(named_leaks, leaking, only_sources, most=SAMPLES)
     counts = planner.counts
+    if counts.splits and not counts.splits.keys() & set(splits.augmented):
+        raise BadInput(
+            f"augment_splits: no source is in {' or '.join(splits.augmented)}; the manifest has "
+            f"{shown_splits(counts.splits, tuple(counts.splits))}"
+        )
     expected = counts.forecast(limits)
     plan = Plan(
         run_id=run_id,
@@ -84,6 +101,10 @@ async def read_manifest(
         max_cost_usd=limits.max_cost_usd,
         sweep=str(job.recipe.sweep) if job.recipe.sweep else "",
         max_per_source=job.recipe.max_per_source,
+        splits=shown_splits(counts.splits, splits.augmented),
+        split_rule=str(splits) if counts.splits else "",
+        leaking_groups=len(leaking),
+        leaks=tuple(leaks),
         rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
     )
     return planner, plan

@@ -1,7 +1,7 @@
 """What lies in a dataset, and under which key.
 
 metadata.parquet                                   the whole dataset, a row for every image wanted
-images/<2 hex>/<variation_id>[-k].<ext>            the images
+images/[<split>/]<2 hex>/<variation_id>[-k].<ext>  the images
 _runs/open.json                                    which run is open, and who works on it
 _runs/probe                                        shows whether the store honours conditional writes
 _runs/<run_id>/plan/plan.json                      what the run is going to do; created only once

@@ -20,6 +20,8 @@ class Source:
         has_id: whether `source_id` was given (then it is the identity, and the URI may change).
         overrides: API parameters that this row sets for itself, already validated.
         labels: every other column of the row, by its own name.
+        split: the part of a training set that it belongs to, where there are such parts.
+        group: what it has in common with those that belong to the same part, if the manifest says it.
     """
 
     row: int
@@ -30,6 +32,8 @@ class Source:
     has_id: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, Any] = field(default_factory=dict)
+    split: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import gc
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from variations.known import Before, Known
 from variations.models import Attempt, RejectedSource, Source, Variation
 from variations.parameters import MODEL, Parameters
 from variations.receipt import SAMPLES
+from variations.splits import Groups, SplitRule, Splitter
 from variations.sweep import NO_SWEEP, Setting, Sweep
 
 # So many task runs a run at the most.
@@ -47,6 +49,7 @@ class Recipe:
         variations_per_source: how many, with each setting of the sweep.
         sweep: the settings that each source is varied with.
         max_per_source: of all settings and seeds, so many at the most; 0: all.
+        splits: which sources are varied, where they are split.
         seed: of the first variation, the next ones count up from it; derived from the source if None.
         retry_failed: whether variations that failed in earlier runs are tried again.
         resubmit_after_seconds: variations of which it is not known whether they were accepted are submitted again when
@@ -57,6 +60,7 @@ class Recipe:
     variations_per_source: int = 1
     sweep: Sweep = NO_SWEEP
     max_per_source: int = 0
+    splits: SplitRule = field(default_factory=SplitRule)
     seed: int | None = None
     retry_failed: bool = False
     resubmit_after_seconds: float | None = None
@@ -80,6 +84,7 @@ class Counts:
         new: of them to be made.
         images: that the new ones come to, one for each output.
         uploads: new sources that are local files.
+        splits: usable rows by split, where they are split.
     """
 
     sources: int = 0
@@ -94,6 +99,7 @@ class Counts:
     new: int = 0
     images: int = 0
     uploads: int = 0
+    splits: dict[str, int] = field(default_factory=dict)
 
     def shard_size(self) -> int:
         """Return how many variations a shard holds: one in a small run, more in a large one."""
@@ -208,10 +214,24 @@ class Spool:
             self._writers[self.rejected] = metadata_writer(self.rejected, table.schema)
         self._writers[self.rejected].write_table(table)
 
-    def close(self) -> None:
-        """Finish the files."""
+    def __enter__(self) -> None:
+        """Begin; the end finishes the files."""
+
+    def __exit__(self, *_: object) -> None:
         for writer in self._writers.values():
             writer.close()
+
+
+@contextmanager
+def _not_collecting() -> Iterator[None]:
+    # Millions of rows come and go, none in a cycle: looking for cycles among them takes a fifth of the time.
+    was_collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_collecting:
+            gc.enable()
 
 
 class Planner:
@@ -221,6 +241,7 @@ class Planner:
         recipe: what is wanted of every source.
         known: what the dataset has.
         labels: names and types of the labels.
+        splitter: says which split a source is in; None where they are not split.
         spool: where it is written; None to count only.
         resubmit: of the unknown variations those that are to be submitted again.
         check: called now and then; what it raises ends the reading.
@@ -237,6 +258,7 @@ class Planner:
         *,
         known: Known,
         labels: pa.Schema,
+        splitter: Splitter | None = None,
         spool: Spool | None,
         resubmit: Collection[bytes] = (),
         check: Callable[[], None] = lambda: None,
@@ -244,28 +266,27 @@ class Planner:
         self._resubmit = resubmit
         self._recipe = recipe
         self._known = known
-        self._labels = labels
+        self._labels = labels if splitter is None else splitter.other_labels(labels)
+        self._splitter = splitter
         self._spool = spool
         self._check = check
         self._planned: set[bytes] = set()
         self.counts = Counts()
         self.first_rejected: list[RejectedSource] = []
         self.signed: dict[str, str] = {}
+        self.groups = Groups()
 
     def read(self, batches: Iterable[list[Source | RejectedSource]]) -> None:
         """Read every source; synchronous, for a thread."""
         wanted: list[_Row] = []
         refused: list[RejectedSource] = []
-        # Millions of rows come and go, none in a cycle: looking for cycles among them takes a fifth of the time.
-        was_collecting = gc.isenabled()
-        gc.disable()
-        try:
+        with _not_collecting(), self._spool or nullcontext():
             for batch in batches:
                 self._check()
-                for source in batch:
+                for source in self.split(batch):
                     if isinstance(source, RejectedSource):
                         refused.append(source)
-                    else:
+                    elif not self._is_left_out(source):
                         wanted += self._wanted(source)
                 self.counts.rejected += len(refused)
                 self.first_rejected += refused[: SAMPLES - len(self.first_rejected)]
@@ -279,15 +300,25 @@ class Planner:
                     wanted.clear()
             if self._spool is not None and wanted:
                 self._spool.add_variations(wanted, self._labels)
-        finally:
-            if was_collecting:
-                gc.enable()
-            if self._spool is not None:
-                self._spool.close()
+
+    def split(self, batch: list[Source | RejectedSource]) -> Iterable[Source | RejectedSource]:
+        """Return sources with their splits, where they are split."""
+        if self._splitter is None:
+            return batch
+        assign = self._splitter.assign
+        return (source if isinstance(source, RejectedSource) else assign(source) for source in batch)
+
+    def _is_left_out(self, source: Source) -> bool:
+        """Count a source, and take note of its split; returns whether that is not varied."""
+        self.counts.sources += 1
+        if source.split is None or self._splitter is None:
+            return False
+        self.counts.splits[source.split] = self.counts.splits.get(source.split, 0) + 1
+        self.groups.add(source)
+        return not self._splitter.is_augmented(source)
 
     def _wanted(self, source: Source) -> list[_Row]:
         counts = self.counts
-        counts.sources += 1
         wanted = []
         is_duplicate = True
         for number, (name, seed, shared) in enumerate(_wanted_of(source, self._recipe)):
@@ -337,6 +368,8 @@ def plan_schema(labels: pa.Schema) -> pa.Schema:
         pa.field("source_uri", pa.string(), nullable=False),
         pa.field("version", pa.string()),
         pa.field("has_id", pa.bool_(), nullable=False),
+        pa.field("split", pa.string()),
+        pa.field("group_id", pa.string()),
         pa.field("before_run", pa.string()),
         pa.field("before_shard", pa.int32()),
         pa.field("before_request", pa.string()),
@@ -359,6 +392,8 @@ def _batch(rows: list[_Row], labels: pa.Schema) -> pa.RecordBatch:
         "source_uri": [row.source.public_uri for row in rows],
         "version": [row.source.version for row in rows],
         "has_id": [row.source.has_id for row in rows],
+        "split": [row.source.split for row in rows],
+        "group_id": [row.source.group for row in rows],
         "before_run": [row.before.run_id if row.before else None for row in rows],
         "before_shard": [row.before.shard if row.before else None for row in rows],
         "before_request": [row.before.request_id if row.before else None for row in rows],
@@ -410,6 +445,9 @@ def variations_of(shard: pa.Table, *, signed: dict[str, str]) -> Iterator[Variat
                 version=row["version"],
                 has_id=row["has_id"],
                 labels=row.get("labels") or {},
+                # A plan that an older version wrote has none.
+                split=row.get("split"),
+                group=row.get("group_id"),
             ),
             number=row["number"],
             parameters=_parameters_of_json(row["parameters"]).model_copy(update={"seed": row["seed"]}),

@@ -11,6 +11,7 @@ from variations.layout import plan_key
 from variations.parameters import Parameters
 from variations.plan import Recipe
 from variations.receipt import Plan, json_bytes
+from variations.splits import SplitRule
 from variations.storage import Storage
 from variations.sweep import parse_sweep
 
@@ -48,6 +49,7 @@ class Planned:
         recipe = {**self.details["recipe"]}
         recipe["parameters"] = Parameters(**recipe["parameters"])
         recipe["sweep"] = parse_sweep(recipe.get("sweep", ""))
+        recipe["splits"] = _split_rule(recipe.get("splits", {}))
         columns = {name: self.details.get(name) for name in ("uri_column", "id_column")}
         return Job(self.plan.source, self.plan.destination, Recipe(**recipe), **columns)
 
@@ -71,6 +73,11 @@ def planned_bytes(plan: Plan, job: Job, *, limits: Limits, lease_seconds: float,
             "id_column": job.id_column,
         }
     )
+
+
+def _split_rule(written: dict[str, Any]) -> SplitRule:
+    ratios = tuple((name, share) for name, share in written.get("ratios", ()))
+    return SplitRule(**{**written, "ratios": ratios, "augmented": tuple(written.get("augmented", ("train",)))})
 
 
 async def read_planned(storage: Storage, run_id: str) -> Planned | None:

@@ -24,7 +24,8 @@ class Plan:
     `seconds` is about how long they take at `requests_per_minute`: the limit, or what a run begins with where none is
     told. `rejected_rows` says of the first ten what is wrong with them. `balance_usd` is the account's, where it was
     asked for, and `balance_error` why it is not known. `sweep` says in words what each source is varied with, and
-    `max_per_source` how many variations it gets at the most.
+    `max_per_source` how many variations it gets at the most; `splits` how many sources are in which split, and by which
+    `split_rule`. `leaking_groups` are in more than one, and `leaks` says where the first ten are.
     """
 
     run_id: str
@@ -55,12 +56,16 @@ class Plan:
     balance_error: str = ""
     sweep: str = ""
     max_per_source: int = 0
+    splits: str = ""
+    split_rule: str = ""
+    leaking_groups: int = 0
+    leaks: tuple[str, ...] = ()
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "Plan":
         """Return a plan from what was written of it; whatever else stands there is left out."""
         known = {one.name: values[one.name] for one in fields(cls) if one.name in values}
-        return cls(**{**known, "rejected_rows": tuple(known.get("rejected_rows", ()))})
+        return cls(**{**known, **{name: tuple(known.get(name, ())) for name in ("rejected_rows", "leaks")}})
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
@@ -76,6 +81,7 @@ class Plan:
             ("source", self.source),
             ("destination", self.destination),
             ("usable sources", f"{self.sources:,}" + (f" ({', '.join(notes)})" if notes else "")),
+            *self._splits(),
             *([("sweep", self.sweep)] if self.sweep else []),
             ("variations", f"{self.variations:,}{self._most()}"),
             ("already there", f"{self.already_done:,}"),
@@ -91,6 +97,15 @@ class Plan:
             ("time", f"about {duration(self.seconds)} at {limit}, {self.max_in_flight} in flight"),
             *_rejected(self.rejected_rows, self.rejected),
         ]
+
+    def _splits(self) -> list[tuple[str, str]]:
+        if not self.splits:
+            return []
+        lines = [("splits", f"{self.splits}; {self.split_rule}")]
+        if not self.leaking_groups:
+            return [*lines, ("leaks", "no group is in two splits")]
+        groups = f"{self.leaking_groups:,} group{'s are' if self.leaking_groups > 1 else ' is'} in two splits or more"
+        return [*lines, ("leaks", groups), *(("leak", leak) for leak in self.leaks)]
 
     def _most(self) -> str:
         return f", at most {self.max_per_source:,} a source" if self.max_per_source else ""

@@ -37,6 +37,8 @@ GOLDEN = """
 variation_id: string not null
 source_id: string
 source_uri: string
+split: string
+group_id: string
 output_index: int32 not null
 file_name: string
 status: string not null
@@ -101,7 +103,7 @@ def merged(*tables: pa.Table) -> pa.Table:
 def test_the_schema_is_this_one() -> None:
     """Names, types and order; who changes them raises `SCHEMA_VERSION`."""
     assert str(SCHEMA) == GOLDEN.strip()
-    assert SCHEMA_VERSION == 2
+    assert SCHEMA_VERSION == 3
 
 
 def test_the_apis_parameters_are_columns_by_their_own_names() -> None:
@@ -111,7 +113,8 @@ def test_the_apis_parameters_are_columns_by_their_own_names() -> None:
 
 def test_the_row_of_a_kept_image() -> None:
     """Everything that is known of it."""
-    wanted = variation(parameters=Parameters(seed=7, guidance=4))
+    of = source("cat", split="train", group="p-1")
+    wanted = variation(source=of, parameters=Parameters(seed=7, guidance=4))
     made = outcome(
         of=wanted,
         output_index=2,
@@ -129,6 +132,8 @@ def test_the_row_of_a_kept_image() -> None:
         "variation_id": wanted.variation_id,
         "source_id": "cat",
         "source_uri": "https://images.example.com/cat.jpg",
+        "split": "train",
+        "group_id": "p-1",
         "output_index": 2,
         "file_name": f"images/{wanted.variation_id[:2]}/{wanted.variation_id}.jpg",
         "status": "kept",
@@ -164,7 +169,7 @@ def test_the_row_of_a_kept_image() -> None:
         "polls": 3,
         "cost_usd": 0.031,
         "model": "flux-redux-dev",
-        "schema_version": 2,
+        "schema_version": 3,
     }
 
 
@@ -184,7 +189,7 @@ def test_the_row_of_a_refused_row() -> None:
     (row,) = refused_table(refused, labels=labelled(**{"class": pa.string()})).to_pylist()
     wanted = {"source_id": "cat", "source_uri": "https://h/a.jpg", "status": "rejected", "error_code": "bad_row"}
     assert row.items() >= {**wanted, "error": "row 7: guidance is 99", "attempt": 0, "class": "cat"}.items()
-    assert row.items() >= {"cost_usd": 0.0, "polls": 0, "schema_version": 2, "output_index": 0}.items()
+    assert row.items() >= {"cost_usd": 0.0, "polls": 0, "schema_version": 3, "output_index": 0}.items()
     assert {row[name] for name in (*PARAMETER_NAMES, "redux_image", "file_name", "request_id")} == {None}
     assert len(bytes.fromhex(row["variation_id"])) == 16
 
@@ -414,6 +419,9 @@ def test_columns_come_in_one_order(labels: list[list[str]]) -> None:
         ([1, "a"], pa.list_(pa.int64())),
         (5, pa.string()),
         (b"\xff", pa.string()),
+        ([None], pa.map_(pa.string(), pa.int64())),
+        ([[None, 1]], pa.map_(pa.string(), pa.int64())),
+        ([{"m": [(None, 1)]}], pa.list_(pa.struct([("m", pa.map_(pa.string(), pa.int64()))]))),
     ],
 )
 def test_a_refused_row_with_a_label_of_a_wrong_type_keeps_its_reason(value: Any, kind: pa.DataType) -> None:

@@ -106,7 +106,11 @@ def lineage(variation: Variation) -> dict[str, str]:
 
 
 def image_key(variation: Variation, *, output_index: int, extension: str) -> str:
-    """Return an image's key, `images/<2 hex>/<variation_id>[-k].<ext>`; k tells the outputs of one request apart."""
+    """Return an image's key, `images/[<split>/]<2 hex>/<variation_id>[-k].<ext>`.
+
+    k tells the outputs of one request apart. Hugging Face's `datasets` reads a split as a folder.
+    """
     name = variation.variation_id
     suffix = f"-{output_index}" if variation.parameters.num_outputs > 1 else ""
-    return f"images/{name[:2]}/{name}{suffix}.{extension}"
+    folder = f"images/{variation.source.split}" if variation.source.split else "images"
+    return f"{folder}/{name[:2]}/{name}{suffix}.{extension}"
