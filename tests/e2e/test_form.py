@@ -107,6 +107,8 @@ def test_a_run_is_started_from_the_form(stage: Stage, workers: list[Running], br
     state = stage.until_ended(run["id"])
     assert (state["name"], state["type"]) == ("CompletedWithFailures", "COMPLETED"), state
     browser.reads("CompletedWithFailures")
+    # A line of its log, in which a person reads how it went.
+    browser.reads("Planned: ")
     browser.picture("run")
     frame = read_dataset(sources.destination)
     assert sorted(frame["status"]) == ["failed"] + ["kept"] * (PHOTOS - 1)
