@@ -75,6 +75,9 @@ def ending_of(
         return Ending("completed", "Completed", ended.summary())
     if isinstance(ended, errors.RunOver):
         return Ending("completed", "Completed", f"{ended}: nothing was left to do")
+    if isinstance(ended, errors.NoDataset):
+        # The run that crashed had paid for nothing.
+        return Ending("completed", "Completed", f"{ended}: nothing to recover")
     if isinstance(ended, Receipt):
         return _done(ended, max_failed_percent)
     if isinstance(ended, RunStopped):

@@ -55,7 +55,7 @@ def test_the_environment_of_a_job() -> None:
     for entry in ENTRIES.values():
         assert entry["work_pool"]["job_variables"]["env"] == {
             "VARIATIONS_CONCURRENCY_LIMIT": LIMIT,
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": f"{SILENCE.total_seconds() / 3:.0f}",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": f"{SILENCE.total_seconds() / 20:.0f}",
         }
     assert "concurrency_limit" in Settings.model_fields
 
