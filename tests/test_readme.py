@@ -45,7 +45,7 @@ def test_each_command_is_one(command: str) -> None:
 def test_the_server_is_started_with_leases_that_last() -> None:
     """As the doctor asks for it."""
     (command,) = [one for one in CONSOLE if "server start" in one]
-    assert shlex.split(command) == [ON_DISK, *".venv/bin/prefect server start".split()]
+    assert shlex.split(command) == [ON_DISK, ".venv/bin/prefect", "server", "start"]
 
 
 def test_the_table_of_settings_is_complete() -> None:
