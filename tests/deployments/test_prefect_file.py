@@ -65,6 +65,8 @@ def test_augment_is_scheduled_daily_and_queues() -> None:
     assert CONTENT["definitions"]["schedule"] == {"slug": SCHEDULE, "cron": "0 6 * * *", "timezone": "UTC"}
     assert "schedules" not in ENTRIES[AUGMENT]
     assert ENTRIES[AUGMENT]["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+    # What pays nothing waits for nobody.
+    assert [name for name, entry in ENTRIES.items() if "concurrency_limit" in entry] == [AUGMENT]
 
 
 def test_no_path_of_a_machine_is_in_it() -> None:

@@ -41,7 +41,7 @@ def test_deployed_twice(bare: str, variations: Variations, sandbox: Sandbox, tmp
     assert first.code == 0, first.err
     made = outcomes(first.out)
     assert set(made.values()) == {"created", "left out"}
-    assert len(made) == 11
+    assert len(made) == 12
     assert "off until it has a source and a destination; give it --source and --destination" in first.out
     assert "--notify" in first.out
 

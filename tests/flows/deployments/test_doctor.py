@@ -21,7 +21,7 @@ from prefect.states import State
 from deployments.automations import RECOVERY
 from deployments.doctor import examine
 from deployments.finding import Finding
-from deployments.names import AUGMENT, LIMIT, POOL, RECOVER, WORK
+from deployments.names import AUGMENT, DEPLOYMENTS, LIMIT, POOL, RECOVER, WORK
 from deployments.schedule import Wish, ours
 from deployments.server_checks import IN_MEMORY, ON_DISK, check_leases, check_version, leases_told
 from deployments.setup import Wishes
@@ -33,7 +33,7 @@ from variations.sandbox import Sandbox
 
 NOWHERE = "http://127.0.0.1:9/api"
 ABOUT = [
-    *("server", "leases", "work pool", "settings block", AUGMENT, RECOVER, WORK, "schedule", "concurrency limit"),
+    *("server", "leases", "work pool", "settings block", *DEPLOYMENTS, "schedule", "concurrency limit"),
     *("turn of augment", "waiting runs", "automations"),
 ]
 
