@@ -138,9 +138,11 @@ async def check_turns(client: PrefectClient, deployments: list[Deployment]) -> l
     return found
 
 
-async def check_waiting(client: PrefectClient, deployments: list[Deployment]) -> Finding:
+async def check_waiting(
+    client: PrefectClient, deployments: list[Deployment], *, now: datetime | None = None
+) -> Finding:
     """Look whether runs that should have begun have not; those that wait for another run's end are none of them."""
-    about, since = "waiting runs", datetime.now(UTC) - WAITED
+    about, since = "waiting runs", (now or datetime.now(UTC)) - WAITED
     late = await _runs(client, deployments, name=FlowRunFilterStateName(any_=["Late"]))
     pending = await _runs(client, deployments, type=FlowRunFilterStateType(any_=[StateType.PENDING]))
     waiting: list[tuple[datetime | None, FlowRun]] = [(one.expected_start_time, one) for one in late]

@@ -80,6 +80,16 @@ class PrefectServer:
         """Send a JSON body, and return the answer."""
         return self._ask("POST", path, json=body)
 
+    def shorten_silence(self, *, seconds: float) -> None:
+        """Have a silent run taken for dead after so many seconds, as its owner may on the page of the automation."""
+        name = "variations: a silent run has crashed"
+        (found,) = self.post("/automations/filter", {"automations": {"name": {"any_": [name]}}})
+        kept = {key: found[key] for key in ("name", "description", "enabled", "trigger", "actions")}
+        answer = self._http.put(
+            f"/automations/{found['id']}", json={**kept, "trigger": {**kept["trigger"], "within": seconds}}
+        )
+        assert answer.is_success, answer.text
+
     def _ask(self, method: str, path: str, **more: Any) -> Any:
         answer = self._http.request(method, path, **more)
         for seconds in AGAIN_SECONDS:

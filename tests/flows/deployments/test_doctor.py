@@ -14,16 +14,17 @@ import pytest
 from prefect.client.base import ServerType
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolUpdate
-from prefect.client.schemas.objects import FlowRun, StateDetails, StateType
+from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import State
 
 from deployments.automations import RECOVERY
+from deployments.deployed import read_deployments
 from deployments.doctor import examine
 from deployments.finding import Finding
 from deployments.names import AUGMENT, DEPLOYMENTS, LIMIT, POOL, RECOVER, WORK
 from deployments.schedule import Wish, ours
-from deployments.server_checks import IN_MEMORY, ON_DISK, check_leases, check_version, leases_told
+from deployments.server_checks import IN_MEMORY, ON_DISK, check_leases, check_version, check_waiting, leases_told
 from deployments.setup import Wishes
 from deployments.shared import RESET
 from flows.__main__ import main
@@ -218,24 +219,16 @@ async def test_runs_that_do_not_begin(well: str, client: PrefectClient, type_: S
     assert well
     deployment = await client.read_deployment_by_name(RECOVER)
 
-    async def waiting(name: str, type_: StateType, **since: timedelta) -> FlowRun:
-        at = datetime.now(UTC) - timedelta(**since)
-        details = StateDetails(scheduled_time=at)
-        scheduled = State(type=StateType.SCHEDULED, name=name, state_details=details)
-        run = await client.create_flow_run_from_deployment(
-            deployment.id, parameters={"destination": "d"}, state=scheduled, name="waits"
-        )
-        if type_ is not StateType.SCHEDULED:
-            await client.set_flow_run_state(run.id, State(type=type_, name=name, timestamp=at), force=True)
-        return run
-
-    runs = [await waiting("AwaitingConcurrencySlot", StateType.SCHEDULED, hours=1), await waiting(name, type_)]
+    runs = []
+    for state_type, state in ((StateType.SCHEDULED, "AwaitingConcurrencySlot"), (type_, name)):
+        run = await client.create_flow_run_from_deployment(deployment.id, parameters={"destination": "d"}, name=state)
+        await client.set_flow_run_state(run.id, State(type=state_type, name=state), force=True)
+        runs.append(run)
     assert await wrong() == {}
-    runs.append(await waiting(name, type_, minutes=11))
-    bad = await wrong()
-    assert list(bad) == ["waiting runs"]
-    assert bad["waiting runs"].text.startswith(f"1 for over 10 minutes, the oldest {name} since ")
-    assert bad["waiting runs"].mend.endswith(f"prefect flow-run cancel {runs[-1].id}")
+    finding = await check_waiting(client, await read_deployments(client), now=datetime.now(UTC) + timedelta(minutes=11))
+    assert finding.text.startswith(f"1 for over 10 minutes, the oldest {name} since ")
+    assert finding.text.endswith(f" UTC: {name}")
+    assert finding.mend.endswith(f"prefect flow-run cancel {runs[-1].id}")
     for run in runs:
         await client.delete_flow_run(run.id)
 
