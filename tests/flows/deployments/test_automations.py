@@ -169,7 +169,6 @@ async def test_a_run_that_does_not_begin_is_told_of(deployed: str, client: Prefe
     # The others would have been told of in the same breath.
     (text,) = hook.told
     assert text.startswith("variations: Late | waits should have begun by now.")
-    assert str(waits.id) in text
     for run in (waits, begins, queues):
         await client.delete_flow_run(run.id)
     for automation in await client.read_automations_by_name(LATE):
