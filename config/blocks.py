@@ -10,11 +10,14 @@ from typing import Any, ClassVar, Final, Literal
 import httpx
 from prefect.blocks.core import Block
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 from pydantic import Field
 
 from config.settings import Settings
+from variations.errors import SettingsError
+from variations.uris import shown_uri
 
 KEY_BLOCK: Final = "variations-api-key"
 SETTINGS_BLOCK: Final = "variations"
@@ -67,18 +70,36 @@ VariationsSettings.NAMES = frozenset(VariationsSettings.model_fields)
 async def stored_settings() -> dict[str, Any]:
     """Return what the blocks of the Prefect server say, for `load_settings(stored=…)`; what is not there is left out.
 
-    No server, or one that does not answer, has nothing to say: the environment may hold all that is needed.
+    Where nothing was deployed the environment may hold all that is needed, and no server, or one that does not answer,
+    has nothing to say. A deployed run would go on with other settings than it was deployed with, another host say, so
+    there it has to answer.
+
+    Raises:
+        SettingsError: in a deployed run, the server does not tell them.
     """
-    if not PREFECT_API_URL.value():
+    url = PREFECT_API_URL.value()
+    if not url:
         return {}
     try:
         async with get_client() as client:
             key = await read_key(client)
             settings = await read_settings(client)
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
-        logger.warning("the settings that Prefect's blocks hold could not be read: %s", error)
+        said = " ".join(str(error).split()) or type(error).__name__
+        if _is_deployed():
+            raise SettingsError(
+                f"the Prefect server at {shown_uri(url)} did not tell the settings that its blocks hold ({said}); a "
+                "deployed run does not begin without them: run it again when the server is well"
+            ) from error
+        logger.warning("the settings that Prefect's blocks hold could not be read: %s", said)
         return {}
     return {**(settings or {}), **({"segmind_api_key": key} if key else {})}
+
+
+def _is_deployed() -> bool:
+    # What `prefect.runtime` says of it, it asks the server for.
+    context = FlowRunContext.get()
+    return context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None
 
 
 async def read_key(client: PrefectClient) -> str | None:

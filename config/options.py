@@ -131,3 +131,16 @@ def described(function: F) -> F:
     lines = [f"    {name}: {field.description}" for name, field in fields.items() if field and field.description]
     function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Args:", *lines])
     return function
+
+
+def like(other: Callable[..., object], *, without: str) -> Callable[[F], F]:
+    """Give a function that takes anything the parameters of another, but for one, and their descriptions."""
+
+    def give(function: F) -> F:
+        signature = inspect.signature(other)
+        fields = [field for name, field in signature.parameters.items() if name != without]
+        function.__signature__ = signature.replace(parameters=fields)  # type: ignore[attr-defined]
+        function.__annotations__ = {name: hint for name, hint in other.__annotations__.items() if name != without}
+        return described(function)
+
+    return give

@@ -21,10 +21,14 @@ ZOMBIE: Final = f"{PREFIX}a silent run has crashed"
 RECOVERY: Final = f"{PREFIX}a crashed run is recovered"
 FAILURE: Final = f"{PREFIX}a failed run is reported"
 PAUSE: Final = f"{PREFIX}a paused run is reported"
-NAMES: Final = (ZOMBIE, RECOVERY, FAILURE, PAUSE)
+LATE: Final = f"{PREFIX}a late run is reported"
+NAMES: Final = (ZOMBIE, RECOVERY, FAILURE, PAUSE, LATE)
 
-# Three of the heartbeats that prefect.yaml asks for.
-SILENCE: Final = timedelta(seconds=90)
+# A server that was away counts that as silence, and asks at its start, before it has heard anybody: it may be away for
+# so long. Results live for an hour.
+SILENCE: Final = timedelta(minutes=10)
+# What takes a worker that is there a few seconds.
+PATIENCE: Final = timedelta(minutes=15)
 
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 # An event is called by the name of the state, which says more than its type: CompletedWithFailures, PausedBudget, …
@@ -32,22 +36,32 @@ _ENDS: Final = frozenset(
     f"prefect.flow-run.{name}*"
     for name in ("Completed", "Planned", "Failed", "Paused", "Cancelled", "Crashed", "Interrupted")
 )
+# Runs wait for their turn, or for a machine: nothing of that is late.
+_BEGINS: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Running", "AwaitingConcurrencySlot"))
 # What Prefect calls a resource's labels: a name, and what may stand there.
 Labels = dict[str, str | list[str]]
+_RUNS: Final[Labels] = {"prefect.resource.id": "prefect.flow-run.*"}
 
 _SUBJECT: Final = "variations: {{ flow_run.state.name }}"
 _BODY: Final = "{{ flow_run.name }}: {{ flow_run.state.message }}\n{{ flow_run|ui_url }}"
+_LATE_BODY: Final = (
+    "{{ flow_run.name }} should have begun by now. Is a worker of the work pool running, and has it a place free? "
+    "`variations doctor` looks.\n{{ flow_run|ui_url }}"
+)
 
 
-def automations(ids: Mapping[str, UUID], *, notify: UUID | None, silence: timedelta = SILENCE) -> list[AutomationCore]:
+def automations(
+    ids: Mapping[str, UUID], *, notify: UUID | None, silence: timedelta = SILENCE, patience: timedelta = PATIENCE
+) -> list[AutomationCore]:
     """Return the automations that there are to be.
 
     Args:
         ids: of the deployments.
         notify: the block that is notified; None: nobody is.
         silence: for how long a run may be silent before it is taken for dead.
+        patience: for how long a run that is due may wait for a machine before somebody is told.
     """
-    augment: Labels = {"prefect.resource.role": "deployment", "prefect.resource.id": _resource(ids[AUGMENT])}
+    augment = _of([ids[AUGMENT]])
     found = [
         AutomationCore(
             name=ZOMBIE,
@@ -55,11 +69,8 @@ def automations(ids: Mapping[str, UUID], *, notify: UUID | None, silence: timede
             trigger=EventTrigger(
                 after={_HEARTBEAT},
                 expect={_HEARTBEAT, *_ENDS},
-                match={"prefect.resource.id": "prefect.flow-run.*"},
-                match_related={
-                    "prefect.resource.role": "deployment",
-                    "prefect.resource.id": [_resource(ids[name]) for name in DEPLOYMENTS],
-                },
+                match=_RUNS,
+                match_related=_of([ids[name] for name in DEPLOYMENTS]),
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 threshold=1,
@@ -94,6 +105,22 @@ def automations(ids: Mapping[str, UUID], *, notify: UUID | None, silence: timede
                 description="Its budget or the account's credits are used up, say: a person has to do something.",
                 trigger=_when_it_ends(augment, types=["FAILED"], names="Paused*"),
                 actions=[told],
+            ),
+            AutomationCore(
+                name=LATE,
+                description="No machine has taken it: without a worker nothing runs, and nothing fails either.",
+                trigger=EventTrigger(
+                    after={"prefect.flow-run.Late", "prefect.flow-run.Pending"},
+                    expect={*_BEGINS, *_ENDS},
+                    match=_RUNS,
+                    # Workers wait for a machine where there are fewer than were asked for, and `augment` says so.
+                    match_related=_of([ids[AUGMENT], ids[RECOVER]]),
+                    for_each={"prefect.resource.id"},
+                    posture=Posture.Proactive,
+                    threshold=1,
+                    within=patience,
+                ),
+                actions=[SendNotification(block_document_id=notify, subject=_SUBJECT, body=_LATE_BODY)],
             ),
         ]
     return found
@@ -155,7 +182,7 @@ async def _ensure(client: PrefectClient, one: Compared) -> Step:
 
 
 def _when_it_ends(deployment: Labels, *, types: list[str], names: str = "*") -> EventTrigger:
-    match: Labels = {"prefect.resource.id": "prefect.flow-run.*", "prefect.state-type": types}
+    match: Labels = {**_RUNS, "prefect.state-type": types}
     return EventTrigger(
         expect={"prefect.flow-run.*"},
         match={**match, "prefect.state-name": names},
@@ -179,8 +206,9 @@ def _recover_parameters() -> dict[str, Any]:
     return {**rendered, "wait": True}
 
 
-def _resource(deployment_id: UUID) -> str:
-    return f"prefect.deployment.{deployment_id}"
+def _of(deployment_ids: list[UUID]) -> Labels:
+    resources = [f"prefect.deployment.{one}" for one in deployment_ids]
+    return {"prefect.resource.role": "deployment", "prefect.resource.id": resources}
 
 
 def _block_of(automation: AutomationCore | None) -> UUID | None:

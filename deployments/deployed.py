@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +18,8 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.settings import get_current_settings
 from prefect.utilities.callables import parameter_schema
 
-from deployments import schedule
 from deployments.names import AUGMENT
-from deployments.schedule import Wish
+from deployments.schedule import Wish, ensure_schedule
 from deployments.step import Outcome, Step
 from variations.errors import VariationsError
 
@@ -37,7 +36,7 @@ class Deployment:
 
     Attributes:
         name: the flow's and its own, as Prefect writes them.
-        entry: what `prefect.yaml` says of it, with the schedules that it is to have.
+        entry: what `prefect.yaml` says of it.
         schema: the schema of its flow's parameters.
         found: what is on the server; None if nothing is.
     """
@@ -67,45 +66,32 @@ class Deployment:
         }
         return [name for name, (wanted, is_now) in pairs.items() if wanted != is_now]
 
-    def has_other_schedules(self) -> bool:
-        """Return whether its schedules are not as they are wanted."""
-        if "schedules" not in self.entry:
-            return False
-        now = [schedule.written(one) for one in self.found.schedules] if self.found else []
-        return sorted(now, key=repr) != sorted(self.entry["schedules"], key=repr)
-
     def step(self) -> Step:
         """Return what becomes of it, its schedules aside."""
         thing = f"deployment {self.name}"
         return Step(thing, Outcome.CREATED) if self.found is None else Step.changed(thing, self.differences())
 
 
-async def read_deployments(client: PrefectClient, wish: Wish | None = None) -> list[Deployment]:
-    """Return the deployments of `prefect.yaml`, each beside what is on the server.
-
-    Args:
-        client: the server.
-        wish: what the schedule is asked to be; None: nothing but what it is.
-    """
-    found = [await _read(client, entry) for entry in _file()["deployments"]]
-    return [_scheduled(one, wish or Wish()) if one.name == AUGMENT else one for one in found]
+async def read_deployments(client: PrefectClient) -> list[Deployment]:
+    """Return the deployments of `prefect.yaml`, each beside what is on the server."""
+    return [await _read(client, entry) for entry in _file()["deployments"]]
 
 
 async def ensure_deployments(client: PrefectClient, wish: Wish) -> list[Step]:
-    """Deploy what is not there or differs, the way `prefect deploy` does it.
+    """Deploy what is not there or differs, the way `prefect deploy` does it; the schedule is handed to the server.
 
     Raises:
         DeployFailed: Prefect did not.
     """
-    deployments = await read_deployments(client, wish)
-    stale = [one for one in deployments if one.found is None or one.differences() or one.has_other_schedules()]
+    deployments = await read_deployments(client)
+    stale = [one for one in deployments if one.found is None or one.differences()]
     if stale:
         await _deploy([one.entry for one in stale])
     steps = []
     for one in deployments:
         steps.append(one.step())
         if one.name == AUGMENT:
-            steps.append(schedule.step(schedule.ours(one.found), one.entry["schedules"][0]))
+            steps.append(await ensure_schedule(client, _file()["definitions"]["schedule"], wish))
     return steps
 
 
@@ -123,11 +109,6 @@ async def _read(client: PrefectClient, entry: dict[str, Any]) -> Deployment:
     except ObjectNotFound:
         found = None
     return Deployment(name, entry, parameter_schema(flow).model_dump(exclude_unset=True), found)
-
-
-def _scheduled(one: Deployment, wish: Wish) -> Deployment:
-    schedules = schedule.wanted(_file()["definitions"]["schedule"], wish, one.found)
-    return replace(one, entry={**one.entry, "schedules": schedules})
 
 
 async def _deploy(entries: list[Mapping[str, Any]]) -> None:

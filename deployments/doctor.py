@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
-from prefect.exceptions import PrefectHTTPStatusError
 
 from config import load_settings
 from config.blocks import stored_settings
@@ -20,10 +19,14 @@ from deployments.server_checks import (
     DEPLOY,
     check_automations,
     check_deployment,
+    check_leases,
     check_limit,
     check_pool,
     check_schedule,
+    check_settings,
+    check_turns,
     check_version,
+    check_waiting,
 )
 from variations.errors import SettingsError, VariationsError
 
@@ -69,9 +72,14 @@ class _Seen:
 
 async def _examine_server(seen: _Seen) -> AsyncIterator[Finding]:
     async with server() as client:
-        yield await check_version(client)
-        for finding in await _looked("work pool", check_pool(client), mend=_LOG):
-            yield finding
+        for about, check in (
+            ("server", check_version),
+            ("leases", check_leases),
+            ("work pool", check_pool),
+            ("settings block", check_settings),
+        ):
+            for finding in await _looked(about, check(client), mend=_LOG):
+                yield finding
         seen.stored = await stored_settings()
         deployments = await read_deployments(client)
         for one in deployments:
@@ -80,8 +88,13 @@ async def _examine_server(seen: _Seen) -> AsyncIterator[Finding]:
         yield check_schedule(augment)
         if found := schedule.ours(augment.found):
             seen.parameters = found.parameters
-        for finding in await _looked("concurrency limit", check_limit(client, deployments), mend=_LOG):
-            yield finding
+        for about, check_all in (
+            ("concurrency limit", check_limit),
+            ("turns", check_turns),
+            ("waiting runs", check_waiting),
+        ):
+            for finding in await _looked(about, check_all(client, deployments), mend=_LOG):
+                yield finding
         for finding in await _looked("automations", check_automations(client), mend=_LOG):
             yield finding
 
@@ -96,12 +109,15 @@ async def _examine_key(stored: dict[str, Any], profile: str | None) -> list[Find
 
 
 async def _looked(about: str, look: Awaitable[Finding | list[Finding]], *, mend: str) -> list[Finding]:
-    """Return what a look finds; what it stumbles over is a finding, too, mended as `mend` says."""
+    """Return what a look finds; what it stumbles over is a finding, too, mended as `mend` says.
+
+    A Prefect server that no longer answers ends all looks at it.
+    """
     try:
         async with asyncio.timeout(LOOK_SECONDS):
             found = await look
     except TimeoutError:
         return [Finding(about, f"no answer within {LOOK_SECONDS:.0f} s", mend)]
-    except (VariationsError, httpx.HTTPError, PrefectHTTPStatusError) as error:
+    except (VariationsError, httpx.HTTPStatusError) as error:
         return [Finding(about, " ".join(str(error).split()), mend)]
     return [found] if isinstance(found, Finding) else found

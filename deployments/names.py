@@ -5,7 +5,8 @@ from typing import Final
 POOL: Final = "variations"
 LIMIT: Final = "variations"
 AUGMENT: Final = "augment/variations"
+PLAN: Final = "plan/variations"
 RECOVER: Final = "recover/variations"
 WORK: Final = "work/variations"
-DEPLOYMENTS: Final = (AUGMENT, RECOVER, WORK)
+DEPLOYMENTS: Final = (AUGMENT, PLAN, RECOVER, WORK)
 SCHEDULE: Final = "daily"

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from pydantic import ValidationError
 
-from deployments.names import SCHEDULE
+from deployments.names import AUGMENT, SCHEDULE
 from deployments.step import Outcome, Step
 from variations.errors import SettingsError
 
@@ -45,18 +47,43 @@ class Wish:
                 raise SettingsError(f"--{name} is {given!r}: {problem}") from None
 
 
-def wanted(proposed: Mapping[str, Any], wish: Wish, found: DeploymentResponse | None) -> list[dict[str, Any]]:
-    """Return the schedules that the deployment is to have, as `prefect.yaml` writes them.
+async def ensure_schedule(client: PrefectClient, proposed: Mapping[str, Any], wish: Wish) -> Step:
+    """Make the schedule, or change it to what is asked for; those that somebody added are left alone.
 
-    Those that somebody added are kept. Ours is active once it has all that it needs, unless somebody has switched it
-    off; naming its source or its destination switches it on again.
+    Args:
+        client: the server, on which the deployment is.
+        proposed: the schedule that `prefect.yaml` proposes.
+        wish: what is asked for.
+    """
+    found = await client.read_deployment_by_name(AUGMENT)
+    before, now = ours(found), wanted(proposed, wish, found)
+    content = {name: now[name] for name in ("active", "parameters", "slug")}
+    rule = {name: value for name, value in now.items() if name not in content}
+    one = DeploymentScheduleCreate.model_validate({**content, "schedule": rule})
+    if before is None:
+        await client.create_deployment_schedules(found.id, [one])
+    elif written(before) != now:
+        await client.update_deployment_schedule(
+            found.id, before.id, active=one.active, schedule=one.schedule, parameters=one.parameters
+        )
+    # A deployment that is paused starts nothing, whatever its schedules say.
+    is_resumed = found.paused and now["active"] and _names_a_place(wish)
+    if is_resumed:
+        await client.resume_deployment(found.id)
+    return step(before, now, is_paused=found.paused and not is_resumed, is_resumed=is_resumed)
+
+
+def wanted(proposed: Mapping[str, Any], wish: Wish, found: DeploymentResponse | None) -> dict[str, Any]:
+    """Return what our schedule is to be, as `prefect.yaml` writes it.
+
+    It is active once it has all that it needs, unless somebody has switched it off; naming its source or its
+    destination switches it on again.
 
     Args:
         proposed: the schedule that `prefect.yaml` proposes.
         wish: what is asked for.
         found: the deployment as it is; None if there is none.
     """
-    others = [written(one) for one in found.schedules if one.slug != SCHEDULE] if found else []
     before = ours(found)
     parameters = {**(before.parameters if before else {}), **wish.parameters}
     rule = dict(proposed) if before is None else written(before)
@@ -65,8 +92,8 @@ def wanted(proposed: Mapping[str, Any], wish: Wish, found: DeploymentResponse | 
     if wish.timezone is not None:
         rule["timezone"] = wish.timezone
     was_off = before is not None and not before.active and not missing(before.parameters)
-    is_on = not missing(parameters) and (not was_off or any(name in wish.parameters for name in NEEDED))
-    return [{**rule, "active": is_on, "parameters": parameters}, *others]
+    is_on = not missing(parameters) and (not was_off or _names_a_place(wish))
+    return {**rule, "active": is_on, "parameters": parameters}
 
 
 def placed(uri: str) -> str:
@@ -95,8 +122,17 @@ def written(schedule: DeploymentSchedule) -> dict[str, Any]:
     }
 
 
-def step(before: DeploymentSchedule | None, now: Mapping[str, Any]) -> Step:
-    """Return what becomes of our schedule."""
+def step(
+    before: DeploymentSchedule | None, now: Mapping[str, Any], *, is_paused: bool = False, is_resumed: bool = False
+) -> Step:
+    """Return what becomes of our schedule.
+
+    Args:
+        before: as it was; None if there was none.
+        now: as it is.
+        is_paused: whether its deployment is, so that it starts nothing.
+        is_resumed: whether that was paused, and no longer is.
+    """
     thing = f"schedule {SCHEDULE} of augment"
     lacking = missing(now["parameters"])
     if lacking:
@@ -104,15 +140,22 @@ def step(before: DeploymentSchedule | None, now: Mapping[str, Any]) -> Step:
         what = f"off until it has a source and a destination; give it {options}"
     else:
         what = f"{told(now)}, {now['parameters']['source']} → {now['parameters']['destination']}"
-        what += "" if now["active"] else "; off, as somebody switched it off"
+        if not now["active"] or is_paused:
+            how = "switched it off" if not now["active"] else "paused the deployment"
+            what += f"; off, as somebody {how}; --source or --destination switches it on"
     if before is None:
         return Step(thing, Outcome.CREATED, what)
     was = written(before)
     names = sorted((was.keys() | now.keys()) - {"parameters"})
     differences = [name for name in names if was.get(name) != now.get(name)]
+    differences += ["the deployment is no longer paused"] if is_resumed else []
     given, had = now["parameters"], was["parameters"]
     differences += [name for name in sorted(given.keys() | had.keys()) if given.get(name) != had.get(name)]
     return Step.changed(thing, differences, what=what)
+
+
+def _names_a_place(wish: Wish) -> bool:
+    return any(name in wish.parameters for name in NEEDED)
 
 
 def told(rule: Mapping[str, Any]) -> str:

@@ -1,39 +1,75 @@
 """What the doctor looks at on the Prefect server."""
 
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from packaging.version import Version
 from prefect import __version__
+from prefect.client.base import ServerType
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
     FlowRunFilter,
     FlowRunFilterState,
+    FlowRunFilterStateName,
     FlowRunFilterStateType,
     WorkerFilter,
     WorkerFilterStatus,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.exceptions import ObjectNotFound
 
+from config.blocks import SETTINGS_BLOCK, read_settings
 from deployments import schedule
 from deployments.automations import FAILURE, PREFIX, read_automations
 from deployments.deployed import Deployment
 from deployments.finding import Finding
 from deployments.names import LIMIT, POOL
 from deployments.server import server_url
+from deployments.shared import hosts_told
 
 DEPLOY: Final = "variations deploy"
+# Where a server keeps its leases by default, and where they are there again after a restart.
+IN_MEMORY: Final = "prefect.server.concurrency.lease_storage.memory"
+ON_DISK: Final = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"
+# A run that has waited for so long is told of; a worker that is there takes one within a quarter of a minute.
+WAITED: Final = timedelta(minutes=10)
+
+_AT_WORK: Final = [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING]
 
 
 async def check_version(client: PrefectClient) -> Finding:
     """Look whether the server is there, and no older than the Prefect that is installed here."""
-    about, found, here = "server", Version(await client.api_version()), Version(__version__)
+    about, here = "server", Version(__version__)
+    if client.server_type == ServerType.CLOUD:
+        # It fits every client, and does not tell a version.
+        return Finding(about, f"{server_url()}, Prefect Cloud")
+    found = Version(await client.api_version())
     text = f"{server_url()}, Prefect {found}"
     if found.major != here.major or found.release[:2] < here.release[:2]:
         return Finding(about, f"{text}, but {here} here", f"install Prefect {here} where the server runs")
     return Finding(about, text)
+
+
+async def check_leases(client: PrefectClient) -> list[Finding]:
+    """Look whether the leases of concurrency limits outlive the server's process; Prefect Cloud's do."""
+    if client.server_type == ServerType.CLOUD:
+        return []
+    settings = (await client.request("GET", "/admin/settings")).json()
+    return [leases_told(str(settings["server"]["concurrency"]["lease_storage"]))]
+
+
+def leases_told(storage: str) -> Finding:
+    """Return what is to be said of where a server keeps its leases."""
+    about = "leases"
+    if storage != IN_MEMORY:
+        return Finding(about, f"outlive the server's process ({storage.rpartition('.')[2]})")
+    text = "kept in the server's memory: its restart ends runs of augment unpublished, and leaks their slots"
+    return Finding(about, text, f"start it with {ON_DISK}")
 
 
 async def check_pool(client: PrefectClient) -> Finding:
@@ -86,22 +122,49 @@ async def check_limit(client: PrefectClient, deployments: list[Deployment]) -> F
         return Finding(about, f"there is no limit {LIMIT}: none of the processes is held back", DEPLOY)
     if not limit.active:
         return Finding(about, f"{LIMIT} is off: none of the processes is held back", DEPLOY)
-    ids = [one.found.id for one in deployments if one.found is not None]
-    running = await client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ids)),
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(
-                type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING, StateType.PENDING])
-            )
-        ),
-        limit=200,
-    )
-    text = f"{LIMIT}, {limit.active_slots} of {limit.limit} slots taken"
-    # Each process takes one, and one whose process was killed comes back when its lease ends.
-    if limit.active_slots > len(running):
-        free = f"prefect global-concurrency-limit update {LIMIT} --active-slots {len(running)}"
-        return Finding(about, f"{text}, and {len(running)} runs at work", f"wait a minute; if it stays so: {free}")
-    return Finding(about, text)
+    running = await _runs(client, deployments, type=FlowRunFilterStateType(any_=_AT_WORK))
+    # Each process takes one, and one whose process was killed comes back when its lease ends, in a minute.
+    return _slots(about, limit, LIMIT, running, wait="a minute")
+
+
+async def check_turns(client: PrefectClient, deployments: list[Deployment]) -> list[Finding]:
+    """Look whether a slot of a deployment's own limit is held by nobody: its runs would wait for ever."""
+    found = []
+    for one in deployments:
+        if one.found is not None and one.found.global_concurrency_limit is not None:
+            limit = await client.read_global_concurrency_limit_by_name(one.found.global_concurrency_limit.name)
+            running = await _runs(client, [one], type=FlowRunFilterStateType(any_=_AT_WORK))
+            found.append(_slots(f"turn of {one.name.partition('/')[0]}", limit, "", running, wait="5 minutes"))
+    return found
+
+
+async def check_waiting(
+    client: PrefectClient, deployments: list[Deployment], *, now: datetime | None = None
+) -> Finding:
+    """Look whether runs that should have begun have not; those that wait for another run's end are none of them."""
+    about, since = "waiting runs", (now or datetime.now(UTC)) - WAITED
+    late = await _runs(client, deployments, name=FlowRunFilterStateName(any_=["Late"]))
+    pending = await _runs(client, deployments, type=FlowRunFilterStateType(any_=[StateType.PENDING]))
+    waiting: list[tuple[datetime | None, FlowRun]] = [(one.expected_start_time, one) for one in late]
+    waiting += [(one.state.timestamp, one) for one in pending if one.state is not None]
+    stuck = [(at, one) for at, one in waiting if at is not None and at < since]
+    if not stuck:
+        return Finding(about, f"none for over {WAITED.total_seconds() / 60:.0f} minutes")
+    at, oldest = min(stuck, key=lambda pair: pair[0])
+    state = oldest.state.name if oldest.state is not None else "waiting"
+    text = f"{len(stuck)} for over {WAITED.total_seconds() / 60:.0f} minutes, the oldest {state} since {at:%F %R} UTC"
+    how = f"prefect worker start --pool {POOL}, one more if all are busy; or prefect flow-run cancel {oldest.id}"
+    return Finding(about, f"{text}: {oldest.name}", how)
+
+
+async def check_settings(client: PrefectClient) -> Finding:
+    """Look which settings the block holds for all machines, and whether they send requests elsewhere."""
+    about, stored = "settings block", await read_settings(client)
+    if stored is None:
+        return Finding(about, f"there is no block {SETTINGS_BLOCK}", DEPLOY)
+    names = ", ".join(sorted(stored)) or "nothing: all is as it is by default"
+    hosts = hosts_told(stored)
+    return Finding(about, f"{SETTINGS_BLOCK} holds {names}" + (f"; {hosts}" if hosts else ""))
 
 
 async def check_automations(client: PrefectClient) -> Finding:
@@ -120,6 +183,32 @@ async def check_automations(client: PrefectClient) -> Finding:
     names = [one.wanted.name for one in compared]
     unseen = "" if FAILURE in names else f"; nobody is notified ({DEPLOY} --notify TYPE/NAME)"
     return Finding(about, f"{_names(names)}{unseen}")
+
+
+def _slots(
+    about: str, limit: GlobalConcurrencyLimitResponse, name: str, running: list[FlowRun], *, wait: str
+) -> Finding:
+    text = f"{name}, " if name else ""
+    text += f"{limit.active_slots} of {limit.limit} slots taken"
+    if limit.active_slots <= len(running):
+        return Finding(about, text)
+    free = f"prefect global-concurrency-limit update {limit.name} --active-slots {len(running)}"
+    return Finding(about, f"{text}, and {len(running)} runs at work", f"wait {wait}; if it stays so: {free}")
+
+
+async def _runs(
+    client: PrefectClient,
+    deployments: Iterable[Deployment],
+    *,
+    type: FlowRunFilterStateType | None = None,  # noqa: A002 - Prefect's word
+    name: FlowRunFilterStateName | None = None,
+) -> list[FlowRun]:
+    ids: list[UUID] = [one.found.id for one in deployments if one.found is not None]
+    return await client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ids)),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=type, name=name)),
+        limit=200,
+    )
 
 
 def _names(names: list[str]) -> str:

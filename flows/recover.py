@@ -24,10 +24,11 @@ async def recover(
     wait: options.Wait = False,
     date: options.Date = "",
     profile: options.Profile = "",
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Close a run that died, and fetch what was paid for and is not in the dataset yet. Returns the receipt.
 
-    Nothing is submitted: an automation may run it whenever a run crashes.
+    Nothing is submitted: an automation may run it whenever a run crashes. Where that one had written nothing there is
+    no dataset, nothing to recover, and no receipt.
 
     Raises:
         DatasetBusy: a run works on the dataset, and will do this itself the next time.

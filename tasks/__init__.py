@@ -6,7 +6,7 @@ from tasks.ending import ending
 from tasks.events import started
 from tasks.outer_limit import one_slot
 from tasks.progress import shown_progress
-from tasks.runtime import augment_name, day_of, place_of, recover_name, work_name
+from tasks.runtime import augment_name, day_of, place_of, plan_name, recover_name, work_name
 from tasks.shards import make_shards
 from tasks.steps import check_key, look_ahead, make_plan, make_shard, publish, recover_earlier
 
@@ -25,6 +25,7 @@ __all__ = [
     "make_with_workers",
     "one_slot",
     "place_of",
+    "plan_name",
     "publish",
     "recover_earlier",
     "recover_name",

@@ -44,6 +44,11 @@ def augment_name() -> str:
     return _named("plan" if flow_run.parameters.get("dry_run") else "augment", flow_run.parameters)
 
 
+def plan_name() -> str:
+    """Return the name of a run of `plan`."""
+    return _named("plan", flow_run.parameters)
+
+
 def recover_name() -> str:
     """Return the name of a run of `recover`."""
     return _named("recover", flow_run.parameters)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings, variable_of
+from deployments.server_checks import ON_DISK
 from flows.commands import app
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +40,12 @@ def test_each_command_is_one(command: str) -> None:
     function, bound, *_ = app.parse_args([name, *rest], exit_on_error=False)
     assert function.__name__ == name
     assert bool(bound.arguments) == bool(rest)
+
+
+def test_the_server_is_started_with_leases_that_last() -> None:
+    """As the doctor asks for it."""
+    (command,) = [one for one in CONSOLE if "server start" in one]
+    assert shlex.split(command) == [ON_DISK, ".venv/bin/prefect", "server", "start"]
 
 
 def test_the_table_of_settings_is_complete() -> None:

@@ -32,6 +32,13 @@ PAUSED: Final = {
     errors.ServiceDown.code: "PausedService",
 }
 
+NOTHING_TO_DO: Final = {
+    errors.RunOver.code: "nothing was left to do",
+    # Only who recovers has to have one; and a run that crashed before there was one has paid for nothing.
+    errors.NoDataset.code: "nothing to recover",
+    errors.LookedAfter.code: "nothing to recover",
+}
+
 
 class TooManyFailed(Exception):
     """A run came to its end, and more of its images failed than was allowed; what it made is published."""
@@ -73,8 +80,8 @@ def ending_of(
         return Ending("completed", "Planned", f"{ended.summary()}; nothing was paid")
     if isinstance(ended, Tally):
         return Ending("completed", "Completed", ended.summary())
-    if isinstance(ended, errors.RunOver | errors.LookedAfter):
-        return Ending("completed", "Completed", f"{ended}: nothing was left to do here")
+    if isinstance(ended, errors.VariationsError) and ended.code in NOTHING_TO_DO:
+        return Ending("completed", "Completed", f"{ended}: {NOTHING_TO_DO[ended.code]}")
     if isinstance(ended, Receipt):
         return _done(ended, max_failed_percent)
     if isinstance(ended, RunStopped):

@@ -36,6 +36,7 @@
     │   ├── Replaced                somebody else took this run over, and works on it now
     │   └── BadInput                what the user gave cannot be used
     │       ├── ManifestError
+    │       ├── NoDataset             no run has ever written there
     │       └── SettingsError
     └── RunPaused                 ask a person; the same command goes on afterwards
         ├── InsufficientCredits     406: the balance does not cover a request
@@ -305,6 +306,12 @@ class ManifestError(BadInput):
     """The manifest is missing, empty or has no usable column."""
 
     code = "manifest_error"
+
+
+class NoDataset(BadInput):
+    """No run has ever written to the destination."""
+
+    code = "no_dataset"
 
 
 class SettingsError(BadInput):

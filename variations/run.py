@@ -19,7 +19,7 @@ from variations.engine.budget import NO_MONEY_USD
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
-from variations.errors import BadInput, BudgetReached, InsufficientCredits, Replaced, RunError, StorageError
+from variations.errors import BudgetReached, InsufficientCredits, NoDataset, Replaced, RunError, StorageError
 from variations.estimate import read_manifest
 from variations.job import Job
 from variations.known import Known
@@ -160,7 +160,7 @@ class Run:
         if self.job.source is None and not (
             await self._storage.exists(OPEN_KEY) or await self._storage.exists(METADATA_KEY)
         ):
-            raise BadInput(f"no dataset at {self._storage.uri}: no run has ever written there")
+            raise NoDataset(f"no dataset at {self._storage.uri}: no run has ever written there")
 
     async def plan(self) -> Plan:
         """Read the manifest, leave out what the dataset has, and write the rest to the destination, shard by shard.

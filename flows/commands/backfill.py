@@ -139,16 +139,18 @@ def _queue(
     if "max_cost_usd" in options:
         parameters["max_cost_usd"] = options["max_cost_usd"] / len(days)
     with prefect_server():
-        names = asyncio.run(_queued(deployment, [{**parameters, "date": str(one.day)} for one in days]))
-    lines = [(str(one.day), f"queued as {name}") for one, name in zip(days, names, strict=True)]
+        places = asyncio.run(_queued(deployment, [{**parameters, "date": str(one.day)} for one in days]))
+    lines = [(str(one.day), f"queued: {place}") for one, place in zip(days, places, strict=True)]
     print_lines("Backfill", [*lines, ("total", f"{len(days):,} days queued as runs of {deployment}")])
     return ALL_KEPT
 
 
 async def _queued(deployment: str, runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Return where each is to be seen."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415 - Prefect takes 2 s to import
     from prefect.exceptions import ObjectNotFound  # noqa: PLC0415
     from prefect.states import Scheduled  # noqa: PLC0415
+    from prefect.utilities.urls import url_for  # noqa: PLC0415
 
     now = datetime.now(UTC)
     async with get_client() as client:
@@ -158,7 +160,7 @@ async def _queued(deployment: str, runs: Sequence[dict[str, Any]]) -> list[str]:
             raise SettingsError(
                 f"--deployment: this Prefect server has no {deployment!r}; `variations deploy` makes augment/variations"
             ) from None
-        names = []
+        places = []
         for number, parameters in enumerate(runs):
             flow_run = await client.create_flow_run_from_deployment(
                 found.id,
@@ -167,5 +169,6 @@ async def _queued(deployment: str, runs: Sequence[dict[str, Any]]) -> list[str]:
                 name=f"{found.name} {parameters['date']}",
                 tags=["backfill"],
             )
-            names.append(flow_run.name)
-    return names
+            # Its name is another one once it has begun.
+            places.append(url_for(flow_run) or f"flow run {flow_run.id}")
+    return places

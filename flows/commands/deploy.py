@@ -36,7 +36,7 @@ def deploy(
         timezone: whose time that is, as Europe/Berlin; UTC at first.
         pool_type: type of the work pool; process at first.
         slots: how many processes may work at once, on all machines; 64 at first.
-        notify: notification block that is told of failed and paused runs, as slack-webhook/ops.
+        notify: notification block that is told of failed, paused and late runs, as slack-webhook/ops.
         profile: profile of variations.toml, for the key and the settings that all machines are to share.
     """
     asked = given(options)

@@ -3,9 +3,16 @@
 import inspect
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import ValidationError
 
@@ -63,6 +70,50 @@ def test_what_is_wrong_in_a_block_is_said_to_be_there() -> None:
 async def test_where_there_is_no_server_nothing_is_stored(url: str | None) -> None:
     """The environment may hold all that is needed."""
     with temporary_settings({PREFECT_API_URL: url}):
+        assert await stored_settings() == {}
+
+
+@contextmanager
+def failing_server() -> Iterator[str]:
+    """Give the address of a server that answers everything with 500."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(500)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def flow_run(*, deployment_id: UUID | None) -> Iterator[None]:
+    """Be in a flow run, as Prefect's engine puts its flow there."""
+    run = FlowRun(flow_id=uuid4(), deployment_id=deployment_id)
+    # What else the engine puts there, nobody here asks for.
+    with FlowRunContext.model_construct(flow_run=run):
+        yield
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_deployed_run_does_not_go_on_without_them(*, is_there: bool) -> None:
+    """It would send requests to another host, or say that there is no key; any other run goes on with what it has."""
+    with failing_server() as failing, temporary_settings({PREFECT_API_URL: failing if is_there else NO_SERVER}):
+        with flow_run(deployment_id=None):
+            assert await stored_settings() == {}
+        with flow_run(deployment_id=uuid4()), pytest.raises(SettingsError) as caught:
+            await stored_settings()
+        assert f"the Prefect server at {failing if is_there else NO_SERVER} did not tell the settings" in str(
+            caught.value
+        )
+        assert "\n" not in str(caught.value)
+    with temporary_settings({PREFECT_API_URL: None}), flow_run(deployment_id=uuid4()):
         assert await stored_settings() == {}
 
 

@@ -13,6 +13,7 @@ import yaml
 from config import load_settings
 from config.settings import Settings, variable_of
 from deployments.container import BEHAVIOUR
+from deployments.server_checks import ON_DISK
 from flows.commands import app
 from variations.sandbox import DEFAULT_API_KEY
 
@@ -106,7 +107,19 @@ def test_nothing_of_ours_has_rights_that_it_does_not_need() -> None:
     for name in OURS:
         assert SERVICES[name]["cap_drop"] == ["ALL"]
         assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
-        assert not {"privileged", "user", "volumes"} & SERVICES[name].keys()
+        assert not {"privileged", "user"} & SERVICES[name].keys()
+        # No folder of the machine.
+        assert SERVICES[name].get("volumes", []) == (["server:/tmp"] if name == "server" else [])
+
+
+def test_the_leases_of_the_server_outlive_it() -> None:
+    """They are on its disk, below the home folder of the image's user, which is a volume."""
+    name, _, module = ON_DISK.partition("=")
+    assert SERVICES["server"]["environment"][name] == module
+    home = re.search(r"--home-dir (\S+)", (ROOT / "deployments/Dockerfile").read_text(encoding="utf-8"))
+    assert home is not None
+    assert SERVICES["server"]["volumes"] == [f"server:{home[1]}"]
+    assert "PREFECT_HOME" not in SERVICES["server"]["environment"]
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if SERVICES[name]["command"][0] == "variations"])

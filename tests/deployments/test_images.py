@@ -206,6 +206,7 @@ def test_the_steps_install_it(tmp_path: Path) -> None:
     assert ran("prefect", "--version").strip() == locked["prefect"]
     for module in (
         "flows.augment",
+        "flows.plan",
         "flows.recover",
         "flows.work",
         "deployments.container",

@@ -55,7 +55,7 @@ def test_the_environment_of_a_job() -> None:
     for entry in ENTRIES.values():
         assert entry["work_pool"]["job_variables"]["env"] == {
             "VARIATIONS_CONCURRENCY_LIMIT": LIMIT,
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": f"{SILENCE.total_seconds() / 3:.0f}",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": f"{SILENCE.total_seconds() / 20:.0f}",
         }
     assert "concurrency_limit" in Settings.model_fields
 
@@ -65,6 +65,8 @@ def test_augment_is_scheduled_daily_and_queues() -> None:
     assert CONTENT["definitions"]["schedule"] == {"slug": SCHEDULE, "cron": "0 6 * * *", "timezone": "UTC"}
     assert "schedules" not in ENTRIES[AUGMENT]
     assert ENTRIES[AUGMENT]["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+    # What pays nothing waits for nobody.
+    assert [name for name, entry in ENTRIES.items() if "concurrency_limit" in entry] == [AUGMENT]
 
 
 def test_no_path_of_a_machine_is_in_it() -> None:

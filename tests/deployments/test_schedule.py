@@ -30,16 +30,16 @@ def daily(parameters: dict[str, Any], *, active: bool) -> DeploymentSchedule:
 
 def test_the_first_time_it_is_off_until_it_has_what_it_needs() -> None:
     """A schedule without a source would fail every day."""
-    assert wanted(PROPOSED, Wish(), None) == [{**PROPOSED, "active": False, "parameters": {}}]
-    assert wanted(PROPOSED, Wish({"source": "s3://b/m.csv"}), None)[0]["active"] is False
-    assert wanted(PROPOSED, Wish(PLACES), None) == [{**PROPOSED, "active": True, "parameters": PLACES}]
+    assert wanted(PROPOSED, Wish(), None) == {**PROPOSED, "active": False, "parameters": {}}
+    assert wanted(PROPOSED, Wish({"source": "s3://b/m.csv"}), None)["active"] is False
+    assert wanted(PROPOSED, Wish(PLACES), None) == {**PROPOSED, "active": True, "parameters": PLACES}
 
 
 def test_what_is_not_asked_for_stays() -> None:
     """Time, time zone and parameters, those that a person set in the UI too."""
     found = deployment(daily({**PLACES, "max_cost_usd": 5.0}, active=True))
-    assert wanted(PROPOSED, Wish(), found) == [written(found.schedules[0])]
-    (changed,) = wanted(PROPOSED, Wish({"destination": "s3://b/other"}, cron="0 1 * * *"), found)
+    assert wanted(PROPOSED, Wish(), found) == written(found.schedules[0])
+    changed = wanted(PROPOSED, Wish({"destination": "s3://b/other"}, cron="0 1 * * *"), found)
     assert changed == {
         "slug": SCHEDULE,
         "cron": "0 1 * * *",
@@ -47,7 +47,7 @@ def test_what_is_not_asked_for_stays() -> None:
         "active": True,
         "parameters": {**PLACES, "destination": "s3://b/other", "max_cost_usd": 5.0},
     }
-    assert wanted(PROPOSED, Wish(timezone="UTC"), found)[0]["cron"] == "30 4 * * *"
+    assert wanted(PROPOSED, Wish(timezone="UTC"), found)["cron"] == "30 4 * * *"
 
 
 @pytest.mark.parametrize(
@@ -63,30 +63,31 @@ def test_what_is_not_asked_for_stays() -> None:
 )
 def test_when_it_is_on(parameters: dict[str, Any], *, active: bool, wish: dict[str, Any], is_on: bool) -> None:
     """Who switched it off finds it off, unless they name its places anew; one that lacks a place is never on."""
-    assert wanted(PROPOSED, Wish(wish), deployment(daily(parameters, active=active)))[0]["active"] is is_on
+    assert wanted(PROPOSED, Wish(wish), deployment(daily(parameters, active=active)))["active"] is is_on
 
 
-def test_schedules_that_somebody_added_are_kept() -> None:
-    """Prefect replaces all of a deployment's schedules, so they are handed to it again."""
-    hourly = DeploymentSchedule(
-        schedule=IntervalSchedule(interval=3600), active=False, parameters={"source": "s3://b/x"}
-    )
+def test_ours_is_told_from_those_that_somebody_added() -> None:
+    """By its slug; it may be written as an interval, too."""
+    hourly = DeploymentSchedule(schedule=IntervalSchedule(interval=3600), parameters=PLACES)
     found = deployment(hourly, daily(PLACES, active=True))
-    _, kept = wanted(PROPOSED, Wish(), found)
-    assert kept == written(hourly)
-    assert (kept["interval"], kept["active"], kept["parameters"]) == (3600.0, False, {"source": "s3://b/x"})
     assert ours(found) is found.schedules[1]
+    assert wanted(PROPOSED, Wish(), found) == written(found.schedules[1])
+    assert written(hourly)["interval"] == 3600.0
 
 
 def test_what_is_said_of_it() -> None:
     """When it runs, over what, and what has changed, by name."""
     before = daily(PLACES, active=True)
-    assert str(step(None, wanted(PROPOSED, Wish(), None)[0])).endswith("give it --source and --destination")
+    assert str(step(None, wanted(PROPOSED, Wish(), None))).endswith("give it --source and --destination")
     same = str(step(before, written(before)))
     assert same.endswith("as it should be: 30 4 * * * Europe/Berlin, s3://b/manifest.csv → s3://b/dataset")
     changed = {**written(before), "active": False, "parameters": {**PLACES, "guidance": 5.0}}
     assert "changed: active, guidance; 30 4" in str(step(before, changed))
-    assert str(step(before, changed)).endswith("off, as somebody switched it off")
+    assert "off, as somebody switched it off; --source or --destination switches it on" in str(step(before, changed))
+    paused = str(step(before, written(before), is_paused=True))
+    assert "as it should be" in paused
+    assert "off, as somebody paused the deployment; --source or --destination switches it on" in paused
+    assert "changed: the deployment is no longer paused" in str(step(before, written(before), is_resumed=True))
     assert missing({"source": ""}) == ["source", "destination"]
 
 

@@ -18,9 +18,15 @@ from config.prefect_defaults import set_prefect_defaults
 
 set_prefect_defaults()
 
-from prefect.settings import PREFECT_API_URL  # noqa: E402 - it reads its settings once
+from prefect.settings import (  # noqa: E402 - it reads its settings once
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE,
+    temporary_settings,
+)
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
+from deployments.server_checks import ON_DISK  # noqa: E402
 from variations.run import Run, open_run  # noqa: E402
 from variations.sandbox import Sandbox, running_sandbox  # noqa: E402
 from variations.sandbox.stage import running_s3  # noqa: E402
@@ -45,9 +51,11 @@ def collected() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def prefect_api_url() -> Iterator[str]:
-    """Prefect's own test harness: a server with a database of its own."""
-    with prefect_test_harness(server_startup_timeout=START_SECONDS):
+def prefect_api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Prefect's own test harness: a server with a database of its own, whose leases lie where the README has them."""
+    home = tmp_path_factory.mktemp("prefect")
+    settings = {PREFECT_HOME: home, PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE: ON_DISK.partition("=")[2]}
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=START_SECONDS):
         url = PREFECT_API_URL.value()
         assert url
         yield url

@@ -157,7 +157,9 @@ async def test_days_are_queued_as_runs_of_a_deployment(
         {**expected, "max_cost_usd": 1.0, "date": f"2026-11-0{day}"} for day in (1, 2, 3)
     ]
     assert all(run.state is not None and run.state.is_scheduled() for run in runs)
-    assert all(run.name in ended.out for run in runs)
+    # Not its name, which is another one as soon as it begins.
+    assert all(f"{day}  queued: " in ended.out for day in ("2026-11-01", "2026-11-02", "2026-11-03"))
+    assert all(f"/runs/flow-run/{run.id}" in "".join(ended.out.split()) for run in runs)
     assert sandbox.bill().calls == {}
 
 

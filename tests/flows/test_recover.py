@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from prefect.client.schemas.objects import StateType
 from prefect.utilities.callables import parameter_schema
 
 from flows.augment import augment
@@ -119,6 +120,24 @@ async def test_the_flow_says_what_is_wrong_with_its_destination(environment: dic
     del environment
     with pytest.raises(BadInput, match="ftp://host/dataset"):
         await recover("ftp://host/dataset")
+
+
+async def test_where_no_run_has_written_there_is_nothing_to_recover(
+    environment: dict[str, str], variations: Variations, tmp_path: Path, bucket: str
+) -> None:
+    """The flow is started for any run that crashes, a dry one too, and has done what it should; the command was told
+    where to look, and refuses.
+    """
+    del environment
+    for nowhere in (str(tmp_path / "nowhere"), f"s3://{bucket}/nowhere"):
+        state = await recover(nowhere, return_state=True)
+        assert (state.type, state.name) == (StateType.COMPLETED, "Completed")
+        assert str(state.message).startswith("no dataset at ")
+        assert str(state.message).endswith(": no run has ever written there: nothing to recover")
+        assert await state.result() is None
+    refused = await asyncio.to_thread(variations, "recover", "nowhere")
+    assert (refused.code, "no dataset at" in one_line(refused)) == (2, True)
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_every_parameter_of_the_flow_is_described() -> None:

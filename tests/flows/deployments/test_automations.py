@@ -20,7 +20,7 @@ from prefect.events.clients import get_events_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.states import State
 
-from deployments.automations import FAILURE, PAUSE, ZOMBIE, automations
+from deployments.automations import FAILURE, LATE, PAUSE, ZOMBIE, automations
 from deployments.names import AUGMENT, DEPLOYMENTS
 from deployments.setup import Wishes
 from deployments.step import Outcome
@@ -117,7 +117,9 @@ async def test_failures_and_pauses_are_told_once_each(deployed: str, client: Pre
     block = CustomWebhookNotificationBlock(name="ops", url=hook.url, json_data={"text": "{{subject}} | {{body}}"})
     await block.asave("ops", overwrite=True, client=client)
     steps = await steps_of(Wishes(notify="custom-webhook/ops"))
-    assert {steps[f"automation {name.partition(': ')[2]}"].outcome for name in (FAILURE, PAUSE)} == {Outcome.CREATED}
+    assert {steps[f"automation {name.partition(': ')[2]}"].outcome for name in (FAILURE, PAUSE, LATE)} == {
+        Outcome.CREATED
+    }
     assert untouched(await steps_of(Wishes()))
     assert "automations that notify" not in steps
 
@@ -139,6 +141,38 @@ async def test_failures_and_pauses_are_told_once_each(deployed: str, client: Pre
         "variations: PausedBudget",
     ]
     assert all("because of" in text for text in hook.told)
+
+
+async def test_a_run_that_does_not_begin_is_told_of(deployed: str, client: PrefectClient, hook: "Hook") -> None:
+    """It waits for a machine; one that has begun in time, or waits for another one's end, is not worth a word."""
+    assert deployed
+    block = CustomWebhookNotificationBlock(name="late", url=hook.url, json_data={"text": "{{subject}} | {{body}}"})
+    notify = await block.asave("late", overwrite=True, client=client)
+    ids = {name: (await client.read_deployment_by_name(name)).id for name in DEPLOYMENTS}
+    wanted = automations(ids, notify=notify, patience=SILENCE)
+    await _put(client, next(one for one in wanted if one.name == LATE))
+    waits, begins, queues = [
+        await client.create_flow_run_from_deployment(ids[AUGMENT], parameters=PLACES, name=name)
+        for name in ("waits", "begins", "queues")
+    ]
+    for run in (waits, begins, queues):
+        await client.set_flow_run_state(run.id, State(type=StateType.SCHEDULED, name="Late"), force=True)
+    await client.set_flow_run_state(begins.id, State(type=StateType.RUNNING), force=True)
+    await client.set_flow_run_state(
+        queues.id, State(type=StateType.SCHEDULED, name="AwaitingConcurrencySlot"), force=True
+    )
+
+    async def told() -> bool:
+        return bool(hook.told)
+
+    assert await until(told)
+    # The others would have been told of in the same breath.
+    (text,) = hook.told
+    assert text.startswith("variations: Late | waits should have begun by now.")
+    for run in (waits, begins, queues):
+        await client.delete_flow_run(run.id)
+    for automation in await client.read_automations_by_name(LATE):
+        await client.delete_automation(automation.id)
 
 
 async def _put(client: PrefectClient, automation: AutomationCore) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.actions import BlockDocumentUpdate, GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from config import load_settings
-from config.blocks import stored_settings
+from config.blocks import SETTINGS_BLOCK, VariationsSettings, read_settings, stored_settings
 from deployments.names import AUGMENT, LIMIT, POOL, SCHEDULE
 from deployments.schedule import Wish, ours
 from deployments.setup import Wishes
@@ -40,7 +40,7 @@ def test_deployed_twice(bare: str, variations: Variations, sandbox: Sandbox, tmp
     assert first.code == 0, first.err
     made = outcomes(first.out)
     assert set(made.values()) == {"created", "left out"}
-    assert len(made) == 11
+    assert len(made) == 12
     assert "off until it has a source and a destination; give it --source and --destination" in first.out
     assert "--notify" in first.out
 
@@ -70,7 +70,9 @@ async def test_a_machine_without_settings_finds_those_of_the_blocks(
     assert (found.endpoint().api_key, found.endpoint().base_url) == (sandbox.api_key, sandbox.base_url)
     assert found.price_usd == 0.05
     steps = await steps_of(Wishes(api_key="SG_fedcba9876543210", settings={"price_usd": 0.06}))
-    assert [(step.thing, step.what) for step in steps.values() if step.outcome == Outcome.CHANGED] == [
+    # What there is to know besides comes after it.
+    changed = {step.thing: step.what.partition(";")[0] for step in steps.values() if step.outcome == Outcome.CHANGED}
+    assert list(changed.items()) == [
         ("secret block variations-api-key", "the key"),
         ("settings block variations", "price_usd"),
     ]
@@ -84,7 +86,8 @@ async def test_what_a_person_has_set_stays(deployed: str, client: PrefectClient)
     daily = ours(before)
     assert daily is not None
     await client.update_deployment_schedule(before.id, daily.id, active=False)
-    await client.create_deployment_schedules(before.id, [(IntervalSchedule(interval=3600), False)])
+    hourly = [(IntervalSchedule(interval=3600), False)]
+    await client.create_deployment_schedules(before.id, hourly, max_scheduled_runs=2)
     await client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(limit=3))
     assert untouched(await steps_of(Wishes()))
 
@@ -97,9 +100,59 @@ async def test_what_a_person_has_set_stays(deployed: str, client: PrefectClient)
     found = ours(after)
     assert found is not None
     assert (found.active, found.parameters["max_cost_usd"]) == (False, 7.0)
-    assert sorted(type(one.schedule).__name__ for one in after.schedules) == ["CronSchedule", "IntervalSchedule"]
+    (added,) = [one for one in after.schedules if one.slug is None]
+    assert (type(added.schedule), added.active, added.max_scheduled_runs) == (IntervalSchedule, False, 2)
     assert (await client.read_global_concurrency_limit_by_name(LIMIT)).limit == 5
     assert untouched(await steps_of(Wishes()))
+
+
+async def test_a_deployment_that_is_paused(deployed: str, client: PrefectClient) -> None:
+    """None of its schedules starts anything. That is told, and naming a place switches it on."""
+    assert deployed
+    thing = f"schedule {SCHEDULE} of augment"
+    places = {"source": "s3://b/m.csv", "destination": "s3://b/d"}
+    await steps_of(Wishes(schedule=Wish(places)))
+    deployment = await client.read_deployment_by_name(AUGMENT)
+    await client.pause_deployment(deployment.id)
+    steps = await steps_of(Wishes())
+    assert untouched(steps)
+    assert "off, as somebody paused the deployment; --source or --destination" in steps[thing].what
+    steps = await steps_of(Wishes(schedule=Wish(places)))
+    assert (steps[thing].outcome, "off" in steps[thing].what) == (Outcome.CHANGED, False)
+    assert not (await client.read_deployment_by_name(AUGMENT)).paused
+    assert untouched(await steps_of(Wishes(schedule=Wish(places))))
+
+
+async def test_what_is_by_default_is_not_stored(bare: str, client: PrefectClient) -> None:
+    """A later version's default arrives; a host that was tried is told, and is reset by naming the vendor's."""
+    assert bare
+    thing = "settings block variations"
+    default = str(VariationsSettings.model_fields["segmind_base_url"].default)
+    # As an earlier version stored it: all of it.
+    await VariationsSettings(segmind_base_url=NOWHERE).asave(SETTINGS_BLOCK, overwrite=True, client=client)
+    step = (await steps_of(Wishes(settings={"grace_seconds": 7.0})))[thing]
+    assert step.outcome == Outcome.CHANGED
+    assert "requests, with the key, go to 127.0.0.1:9 (segmind_base_url) and not to the vendor" in step.what
+    assert await read_settings(client) == {"segmind_base_url": NOWHERE, "grace_seconds": 7.0}
+    step = (await steps_of(Wishes(settings={"segmind_base_url": default})))[thing]
+    assert (step.outcome, step.what) == (Outcome.CHANGED, "segmind_base_url")
+    assert await read_settings(client) == {"grace_seconds": 7.0}
+
+
+async def test_a_block_that_cannot_be_used(bare: str, client: PrefectClient) -> None:
+    """Somebody wrote to it past the form: one line says what, where and how to mend it."""
+    assert bare
+    await steps_of(Wishes())
+    block = await client.read_block_document_by_name(SETTINGS_BLOCK, "variations-settings")
+    update = BlockDocumentUpdate(data={"price_usd": -1}, block_schema_id=block.block_schema_id)
+    await client.update_block_document(block.id, update)
+    with pytest.raises(SettingsError) as caught:
+        await steps_of(Wishes())
+    assert str(caught.value).startswith("price_usd (in Prefect's block) is -1: ")
+    assert str(caught.value).endswith("prefect block delete variations-settings/variations")
+    assert "\n" not in str(caught.value)
+    # What is given here takes its place.
+    assert (await steps_of(Wishes(settings={"price_usd": 0.04})))["settings block variations"].what == "price_usd"
 
 
 async def test_the_file_alone_can_be_deployed(deployed: str, client: PrefectClient) -> None:

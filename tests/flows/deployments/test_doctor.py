@@ -1,10 +1,17 @@
 """`variations doctor`, on a real Prefect server: all is well, and each thing that can be wrong."""
 
+import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.client.base import ServerType
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolUpdate
 from prefect.client.schemas.objects import StateType
@@ -12,18 +19,24 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import State
 
 from deployments.automations import RECOVERY
+from deployments.deployed import read_deployments
 from deployments.doctor import examine
 from deployments.finding import Finding
-from deployments.names import AUGMENT, LIMIT, POOL, WORK
+from deployments.names import AUGMENT, DEPLOYMENTS, LIMIT, POOL, RECOVER, WORK
 from deployments.schedule import Wish, ours
+from deployments.server_checks import IN_MEMORY, ON_DISK, check_leases, check_version, check_waiting, leases_told
 from deployments.setup import Wishes
+from deployments.shared import RESET
 from flows.__main__ import main
 from tests.flows.conftest import Variations
 from tests.flows.deployments.conftest import steps_of, wipe
 from variations.sandbox import Sandbox
 
 NOWHERE = "http://127.0.0.1:9/api"
-ABOUT = ["server", "work pool", AUGMENT, "recover/variations", WORK, "schedule", "concurrency limit", "automations"]
+ABOUT = [
+    *("server", "leases", "work pool", "settings block", *DEPLOYMENTS, "schedule", "concurrency limit"),
+    *("turn of augment", "waiting runs", "automations"),
+]
 
 
 async def found(source: str = "", destination: str = "") -> dict[str, Finding]:
@@ -34,6 +47,13 @@ async def found(source: str = "", destination: str = "") -> dict[str, Finding]:
 async def wrong(source: str = "", destination: str = "") -> dict[str, Finding]:
     """Return what is not well."""
     return {about: finding for about, finding in (await found(source, destination)).items() if not finding.is_ok}
+
+
+def prefect(*arguments: str) -> int:
+    """Run a command of Prefect's, as a user who was told of it; returns its exit code."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +90,7 @@ async def test_all_is_well(well: str, sandbox: Sandbox) -> None:
     assert {about: finding.text for about, finding in findings.items() if not finding.is_ok} == {}
     assert list(findings) == [*ABOUT, "key", "balance", "source", "destination"]
     assert findings["work pool"].text == "variations (process), 1 live worker"
+    assert findings["leases"].text == "outlive the server's process (filesystem)"
     assert "variations deploy --notify" in findings["automations"].text
     assert findings["source"].text == f"{well}/manifest.csv is readable, 4 bytes"
     assert findings["destination"].text.endswith("is writable, and honours conditional writes")
@@ -109,8 +130,9 @@ async def test_where_nothing_is_set_up(bare: str, environment: dict[str, str]) -
     assert environment
     await wipe()
     bad = await wrong()
-    assert [about for about in ABOUT if about not in bad] == ["server"]
-    assert {bad[about].mend for about in ABOUT[1:]} == {"variations deploy"}
+    # What is not there holds nobody up.
+    assert [about for about in ABOUT if about not in bad] == ["server", "leases", "turn of augment", "waiting runs"]
+    assert {bad[about].mend for about in ABOUT if about in bad} == {"variations deploy"}
 
 
 async def test_no_worker_and_a_pool_that_is_paused(well: str, client: PrefectClient) -> None:
@@ -161,6 +183,77 @@ async def test_slots_that_nobody_holds(well: str, client: PrefectClient) -> None
     await client.set_flow_run_state(run.id, State(type=StateType.CANCELLED), force=True)
     await client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(active_slots=0))
     assert await wrong() == {}
+
+
+def test_leases_in_the_memory_of_the_server() -> None:
+    """What a restart then costs is said, and how the server is to be started."""
+    finding = leases_told(IN_MEMORY)
+    assert "its restart ends runs of augment unpublished, and leaks their slots" in finding.text
+    assert finding.mend == f"start it with {ON_DISK}"
+
+
+async def test_a_turn_that_nobody_has(well: str, client: PrefectClient) -> None:
+    """The deployment's own slot is taken by no run: all would wait for ever, unless it is freed as the doctor says."""
+    assert well
+    found = await client.read_deployment_by_name(AUGMENT)
+    assert found.global_concurrency_limit is not None
+    name = found.global_concurrency_limit.name
+    await client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=1))
+    bad = await wrong()
+    assert list(bad) == ["turn of augment"]
+    assert bad["turn of augment"].text == "1 of 1 slots taken, and 0 runs at work"
+    run = await client.create_flow_run_from_deployment(found.id, parameters={"source": "s", "destination": "d"})
+    await client.set_flow_run_state(run.id, State(type=StateType.RUNNING), force=True)
+    assert await wrong() == {}
+    # It gives the slot back, which is not what is looked at here.
+    await client.set_flow_run_state(run.id, State(type=StateType.CANCELLED), force=True)
+    await client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=1))
+    _, _, command = (await wrong())["turn of augment"].mend.partition("if it stays so: ")
+    assert await asyncio.to_thread(prefect, *command.removeprefix("prefect ").split()) == 0
+    assert await wrong() == {}
+
+
+@pytest.mark.parametrize(("type_", "name"), [(StateType.SCHEDULED, "Late"), (StateType.PENDING, "Pending")])
+async def test_runs_that_do_not_begin(well: str, client: PrefectClient, type_: StateType, name: str) -> None:
+    """Those that wait for another one's end are none of them, nor those that came a moment ago."""
+    assert well
+    deployment = await client.read_deployment_by_name(RECOVER)
+
+    runs = []
+    for state_type, state in ((StateType.SCHEDULED, "AwaitingConcurrencySlot"), (type_, name)):
+        run = await client.create_flow_run_from_deployment(deployment.id, parameters={"destination": "d"}, name=state)
+        await client.set_flow_run_state(run.id, State(type=state_type, name=state), force=True)
+        runs.append(run)
+    assert await wrong() == {}
+    finding = await check_waiting(client, await read_deployments(client), now=datetime.now(UTC) + timedelta(minutes=11))
+    assert finding.text.startswith(f"1 for over 10 minutes, the oldest {name} since ")
+    assert finding.text.endswith(f" UTC: {name}")
+    assert finding.mend.endswith(f"prefect flow-run cancel {runs[-1].id}")
+    for run in runs:
+        await client.delete_flow_run(run.id)
+
+
+async def test_hosts_that_are_not_the_vendors(well: str) -> None:
+    """A key would be sent there; the command that is told resets it, and then all is by default again."""
+    assert well
+    await steps_of(Wishes(settings={"segmind_base_url": "http://127.0.0.1:9", "price_usd": 0.05}))
+    told = (await found())["settings block"].text
+    assert told.startswith(
+        "variations holds price_usd, segmind_base_url; requests, with the key, go to 127.0.0.1:9 (se"
+    )
+    assert told.endswith(RESET)
+    done = await asyncio.to_thread(prefect, *RESET.removeprefix("prefect ").split())
+    assert done == 0
+    await steps_of(Wishes())
+    assert (await found())["settings block"].text == "variations holds nothing: all is as it is by default"
+
+
+async def test_prefect_cloud_is_not_asked_for_what_it_does_not_tell() -> None:
+    """Neither its version nor where it keeps leases: nothing is sent."""
+    cloud = PrefectClient(f"https://api.prefect.cloud/api/accounts/{uuid4()}/workspaces/{uuid4()}", api_key="pnu_0")
+    assert cloud.server_type == ServerType.CLOUD
+    assert (await check_version(cloud)).text.endswith(", Prefect Cloud")
+    assert await check_leases(cloud) == []
 
 
 async def test_an_automation_that_is_off(well: str, client: PrefectClient) -> None:
