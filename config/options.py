@@ -134,11 +134,15 @@ def described(function: F) -> F:
 
 
 def like(other: Callable[..., object], *, without: str) -> Callable[[F], F]:
-    """Give a function that takes anything the parameters of another, but for one, and their descriptions."""
+    """Give a function that takes any keyword the parameters of another, but for one, and their descriptions."""
 
     def give(function: F) -> F:
         signature = inspect.signature(other)
-        fields = [field for name, field in signature.parameters.items() if name != without]
+        fields = [
+            field.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, field in signature.parameters.items()
+            if name != without
+        ]
         function.__signature__ = signature.replace(parameters=fields)  # type: ignore[attr-defined]
         function.__annotations__ = {name: hint for name, hint in other.__annotations__.items() if name != without}
         return described(function)

@@ -33,7 +33,8 @@ async def test_it_pays_and_waits_for_nothing(environment: dict[str, str], sandbo
     (tmp_path / "photos").mkdir()
     shutil.copy(sample_photos()[0], tmp_path / "photos")
     async with at_work(str(tmp_path / "dataset")):
-        state = await plan(str(tmp_path / "photos"), str(tmp_path / "dataset"), num_outputs=2, return_state=True)
+        places = {"source": str(tmp_path / "photos"), "destination": str(tmp_path / "dataset")}
+        state = await plan(**places, num_outputs=2, return_state=True)
     assert (state.type, state.name) == (StateType.COMPLETED, "Planned")
     assert (await state.result())["images"] == 2
     assert sandbox.bill().calls_of("submit") == 0

@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from uuid import uuid4
 
 import httpx
@@ -122,6 +124,29 @@ def test_without_a_server_the_rest_is_looked_at(capsys: pytest.CaptureFixture[st
         ["!!", "destination"],
     ]
     assert all("—" in line for line in lines if line.startswith("!!"))
+
+
+async def test_what_the_server_answers_with_an_error_does_not_end_the_look(dataset: str) -> None:
+    """The version may be what one does not tell; the next questions are asked all the same."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(500)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as failing:
+        thread = threading.Thread(target=failing.serve_forever, daemon=True)
+        thread.start()
+        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{failing.server_port}/api"}):
+            findings = [one async for one in examine(f"{dataset}/manifest.csv", f"{dataset}/daily")]
+        failing.shutdown()
+        thread.join()
+    about = ["server", "leases", "work pool", "settings block", "server", "key", "balance", "source", "destination"]
+    assert [one.about for one in findings] == about
+    assert [one.is_ok for one in findings] == [False] * 5 + [True] * 4
+    assert "500" in findings[0].text
 
 
 async def test_where_nothing_is_set_up(bare: str, environment: dict[str, str]) -> None:
