@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
 
+import anyio
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
@@ -81,15 +82,19 @@ async def ending(*, max_failed_percent: float = 100.0) -> AsyncIterator[End]:
     """
     log_the_library()
     end = End(max_failed_percent)
-    try:
-        yield end
-    except (VariationsError, RunStopped) as foreseen:
-        await end.come(foreseen)
-    except Exception as unforeseen:
-        end.tell(Ending("failed", "Failed", f"an error that should not be: {type(unforeseen).__name__}", "error"))
-        raise
-    else:
-        await end.come(end.result)
+    # Prefect cancels a run whose turn it could not renew, be it because the server was away for a moment. What is in
+    # flight is paid for, and two runs are kept apart by the dataset's lock: it is ended as it should be, all the same.
+    with anyio.CancelScope(shield=True):
+        try:
+            yield end
+        except (VariationsError, RunStopped) as foreseen:
+            await end.come(foreseen)
+        except Exception as unforeseen:
+            error = f"an error that should not be: {type(unforeseen).__name__}"
+            end.tell(Ending("failed", "Failed", error, "error"))
+            raise
+        else:
+            await end.come(end.result)
 
 
 async def _is_cancelling() -> bool:
