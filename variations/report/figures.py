@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from variations.errors import ObjectNotFound
 from variations.layout import RUNS_PREFIX, receipt_key
+from variations.receipt import duration
 from variations.report.rows import LONGEST_TEXT
 from variations.storage import Storage
 
@@ -102,13 +103,13 @@ def histogram(title: str, values: _Numbers, unit: str, *, is_whole: bool = False
     low, high = float(values.min()), float(np.quantile(values, _SHOWN_SHARE, method="higher"))
     step = _round_step((high - low) / BARS, least=1.0 if is_whole else 0.0) if high > low else 0.0
     middle, late = (float(value) for value in np.quantile(values, [0.5, 0.95]))
-    note = f"median {middle:,.4g}, 95 % up to {late:,.4g}, mean {float(values.mean()):,.4g} {unit}"
+    note = f"median {middle:,.3g}, 95 % up to {late:,.3g}, mean {float(values.mean()):,.3g} {unit}"
     return {
         "title": title,
         "unit": unit,
         "kind": "whole" if is_whole else "number",
         "count": int(values.size),
-        "note": note if high > low else f"{low:,.4g} {unit}, each",
+        "note": note if high > low else f"{low:,.4g} {unit} each",
         "max": float(values.max()),
         **_bars(values, low, high, step, is_whole=is_whole),
     }
@@ -119,9 +120,10 @@ def over_time(title: str, moments: _Numbers) -> dict[str, Any] | None:
     if not moments.size:
         return None
     low, high = float(moments.min()), float(moments.max())
-    step = next((step for step in _TIME_STEPS if (high - low) / step <= 2 * BARS), _TIME_STEPS[-1])
+    step = next((step for step in _TIME_STEPS if (high - low) / step <= BARS), _TIME_STEPS[-1])
     bars = _bars(moments, low, high, float(step))
-    return {"title": title, "unit": "", "kind": "time", "count": int(moments.size), "max": high, "note": "", **bars}
+    note = f"a bar for each {duration(step)}"
+    return {"title": title, "unit": "", "kind": "time", "count": int(moments.size), "max": high, "note": note, **bars}
 
 
 def _bars(values: _Numbers, low: float, high: float, step: float, *, is_whole: bool = False) -> dict[str, Any]:

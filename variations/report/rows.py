@@ -92,7 +92,11 @@ def _drawn(rows: pa.RecordBatch, *, share: float) -> list[bool]:
 def columns_of(table: pa.Table) -> list[dict[str, Any]]:
     """Return the columns, in the order in which they stand beside an image."""
     groups = list(GROUPS)
-    names = sorted(table.column_names, key=lambda name: groups.index(_GROUP_OF.get(name, "Labels")))
+    places = {name: place for place, name in enumerate(_GROUP_OF)}
+    names = sorted(
+        table.column_names,
+        key=lambda name: (groups.index(_GROUP_OF.get(name, "Labels")), places.get(name, 0)),
+    )
     return [
         {"name": name, "group": _GROUP_OF.get(name, "Labels"), **_values(table.column(name), is_label=_is_label(name))}
         for name in names

@@ -66,8 +66,8 @@ function chartOf({ title, unit, kind, start, step, bars, max, note, count: value
   const texts = step ? places.map((place, at) => shownAt(kind, place) + (at && max > end ? " and more" : "")) : [shownAt(kind, start)];
   const axis = make("div", { className: "axis" }, ...[...new Set(texts)].map((text) => make("span", { textContent: `${text} ${unit}` })));
   axis.style.width = `${(100 * bars.length * barWidth) / width}%`;
-  const told = make("p", {}, `${count(values)} · most in a bar: ${count(most)}`, note && ` · ${note}`);
-  return make("figure", {}, make("h3", { textContent: title }), drawing, axis, told);
+  const told = make("p", {}, `${count(values)} images · ${note}`);
+  return make("figure", {}, make("h3", { textContent: title }), make("p", { className: "most", textContent: count(most) }), drawing, axis, told);
 }
 
 function shownAt(kind, value) {

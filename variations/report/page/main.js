@@ -4,7 +4,8 @@
 const byId = (id) => document.getElementById(id);
 const VIEWS = ["images", "failures", "figures"];
 const SIZES = [110, 170, 260];
-const state = { view: "images", sort: "", descending: false, grouped: true, size: innerWidth < 600 ? 110 : 170 };
+const USUAL_SIZE = innerWidth < 600 ? 110 : 170;
+const state = { view: "images", sort: "", descending: false, grouped: true, size: USUAL_SIZE };
 
 function readAddress() {
   const parameters = new URLSearchParams(location.hash.slice(1));
@@ -12,7 +13,7 @@ function readAddress() {
   state.sort = sortable.find((column) => column.name === parameters.get("sort"))?.name ?? "";
   state.descending = parameters.has("down");
   state.grouped = !parameters.has("flat");
-  state.size = SIZES.find((size) => String(size) === parameters.get("size")) ?? state.size;
+  state.size = SIZES.find((size) => String(size) === parameters.get("size")) ?? USUAL_SIZE;
   for (const filter of [search, ...filters]) filter.read(parameters);
   return parameters.get("item");
 }
@@ -23,7 +24,7 @@ function writeAddress() {
   if (state.sort) parameters.set("sort", state.sort);
   if (state.descending) parameters.set("down", "");
   if (!state.grouped) parameters.set("flat", "");
-  if (state.size !== 170) parameters.set("size", state.size);
+  if (state.size !== USUAL_SIZE) parameters.set("size", state.size);
   for (const filter of [search, ...filters]) filter.write(parameters);
   if (large.element.open) parameters.set("item", itemName(large.row));
   history.replaceState(null, "", `#${parameters}`);
@@ -155,8 +156,10 @@ function toggleFilters(isOpen) {
 function start() {
   byId("dataset").textContent = data.dataset;
   document.title = `Gallery of ${data.dataset}`;
-  byId("dataset").title = `${data.dataset}, as of ${data.made_at}`;
-  const failed = data.total - (data.statuses.kept ?? 0);
+  byId("dataset").title = data.dataset;
+  const kept = data.statuses.kept ?? 0;
+  byId("summary").textContent = `${count(kept)} kept · ${usd(data.cost_usd)} · ${data.made_at}`;
+  const failed = data.total - kept;
   byId("failed-count").textContent = failed ? count(failed) : "";
   byId("sort").append(make("option", { value: "", textContent: "as in the dataset" }));
   for (const column of sortable) byId("sort").append(make("option", { value: column.name, textContent: column.name.replaceAll("_", " ") }));

@@ -11,7 +11,7 @@ function chunkOf(picture) {
     // What has nothing behind it yet may be half a chunk.
     if (!element || (!element.nextElementSibling && document.readyState === "loading")) return null;
     chunks.set(number, element.textContent.split("\n"));
-    element.textContent = "";
+    element.remove();
   }
   return chunks.get(number);
 }

@@ -1,7 +1,7 @@
 "use strict";
 // The wall of pictures: only what is in view is in the page. A cell is a row's number, or ~n of source n.
 
-const GAP = 14;
+const GAP = 18;
 const CAPTION = 26;
 const wall = {
   element: document.getElementById("wall"),
@@ -21,8 +21,8 @@ const wall = {
 
 function layOut() {
   const width = wall.element.clientWidth;
-  const perLine = Math.max(2, Math.floor((width + GAP) / (wall.wanted + GAP)));
-  wall.perLine = perLine;
+  const groups = wall.isGrouped ? [...bySource(wall.rows)] : [];
+  const perLine = tilesALine(width, groups);
   wall.side = (width - GAP * (perLine - 1)) / perLine;
   Object.assign(wall, { cells: [], lineOfCell: [], columnOfCell: [], firstOfLine: [], groups: [] });
   let line = 0;
@@ -35,15 +35,15 @@ function layOut() {
     wall.cells.push(cell);
   };
   if (!wall.isGrouped) wall.rows.forEach(put);
-  for (const [source, rows] of wall.isGrouped ? bySource(wall.rows) : []) {
+  for (const [source, rows] of groups) {
     // A source begins a line where it and its variations do not fit behind the last one.
     const isLong = rows.length + 1 > perLine;
     if (column && (isLong || column + rows.length + 1 > perLine)) [line, column] = [line + 1, 0];
     const group = { line, column, columns: Math.min(rows.length + 1, perLine), first: wall.cells.length };
     put(~source);
     for (const row of rows) {
-      // Further lines of variations stand beside their source, not below it.
-      if (column >= perLine) [line, column] = [line + 1, 1];
+      // Further lines of variations stand beside their source, not below it, where there is room for that.
+      if (column >= perLine) [line, column] = [line + 1, perLine > 3 ? 1 : 0];
       put(row);
     }
     if (isLong) column = perLine;
@@ -54,6 +54,25 @@ function layOut() {
   wall.element.style.setProperty("--side", `${wall.side}px`);
   wall.current = Math.min(wall.current, Math.max(0, wall.cells.length - 1));
   redraw();
+}
+
+// Return how many tiles stand beside each other: near to the size that is wanted, so that few places stay empty.
+function tilesALine(width, groups) {
+  const side = (tiles) => (width - GAP * (tiles - 1)) / tiles;
+  const usual = Math.max(2, Math.floor((width + GAP) / (wall.wanted + GAP)));
+  const lengths = groups.map(([, rows]) => rows.length + 1).sort((one, other) => one - other);
+  const length = lengths[lengths.length >> 1] ?? 1;
+  const emptyShare = (tiles) => {
+    if (length <= tiles) return (tiles % length) / tiles;
+    const lines = Math.ceil((length - 1) / (tiles - 1));
+    return 1 - length / (lines * tiles);
+  };
+  let best = usual;
+  for (const tiles of [usual + 1, usual - 1, usual + 2]) {
+    const isNear = tiles >= 2 && side(tiles) > 0.72 * wall.wanted && side(tiles) < 1.6 * wall.wanted;
+    if (isNear && emptyShare(tiles) < emptyShare(best) - 0.1) best = tiles;
+  }
+  return best;
 }
 
 function bySource(rows) {
