@@ -49,7 +49,8 @@ requestAnimationFrame(function look() {
     const { top, bottom } = image.getBoundingClientRect();
     return bottom > 0 && top < innerHeight;
   });
-  if (inView.length > 10 && inView.every((image) => image.complete && image.naturalWidth)) window.seen = performance.now();
+  const isThere = (image) => image.complete && image.naturalWidth;
+  if (inView.length > 10 && inView.every(isThere)) window.seen = performance.now();
   else requestAnimationFrame(look);
 });
 """
@@ -107,7 +108,7 @@ def _outcomes(folder: Path, seed: int) -> list[Outcome]:
     """Write images, and sources, and return what the metadata says of them."""
     chances = random.Random(seed)  # noqa: S311 - they are pictures
     photos = [(photo, Image.open(photo).convert("RGB")) for photo in sample_photos()]
-    outcomes = []
+    outcomes: list[Outcome] = []
     for number in range(IMAGES // VARIATIONS):
         photo, image = photos[number % len(photos)]
         path = folder / "sources" / f"{number}.jpg"
@@ -157,7 +158,12 @@ def _browser(folder: Path) -> Iterator[WebDriver]:
     options = webdriver.ChromeOptions()
     options.binary_location = paths[0]
     # Chromium refuses to run as root with its sandbox.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--user-data-dir={folder / 'browser'}"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={folder / 'browser'}",
+    ):
         options.add_argument(argument)
     driver = webdriver.Chrome(options, Service(paths[1]))
     try:

@@ -122,7 +122,7 @@ def over_time(title: str, moments: _Numbers) -> dict[str, Any] | None:
     low, high = float(moments.min()), float(moments.max())
     step = next((step for step in _TIME_STEPS if (high - low) / step <= BARS), _TIME_STEPS[-1])
     bars = _bars(moments, low, high, float(step))
-    note = f"a bar for each {duration(step)}"
+    note = f"a bar for each {duration(step).replace('.0 s', ' s')}"
     return {"title": title, "unit": "", "kind": "time", "count": int(moments.size), "max": high, "note": note, **bars}
 
 

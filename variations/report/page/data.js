@@ -35,7 +35,6 @@ function valueOf(name, row) {
 
 function shownValue(column, value) {
   if (value === null || value === "") return EMPTY;
-  if (column.name === "bytes") return `${Math.round(value / 1000).toLocaleString("en")} kB`;
   if (column.name.endsWith("_usd")) return `${value} USD`;
   if (column.name.endsWith("_seconds")) return `${value} s`;
   return String(value);

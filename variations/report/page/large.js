@@ -16,11 +16,18 @@ function openLarge(row) {
   document.getElementById("large-facts").scrollTop = 0;
 }
 
+// A picture takes the shape of its image, so that its caption stands right below it.
+function shaped(shown) {
+  const image = shown.querySelector("img");
+  image?.addEventListener("load", () => (shown.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight}`));
+  return shown;
+}
+
 function sourceFigure(row) {
   const source = data.source_of_row[row];
   const { picture, missing, uri } = data.sources[source];
   const shown = pictureOrReason(picture, `Source ${sourceName(source)}`, "no picture of the source", missing ?? uri ?? "");
-  return make("figure", { className: "source" }, shown, make("figcaption", {}, make("b", { textContent: "Source " }), sourceName(source)));
+  return make("figure", { className: "source" }, shaped(shown), make("figcaption", {}, make("b", { textContent: "Source " }), sourceName(source)));
 }
 
 function variationFigure(row) {
@@ -42,7 +49,7 @@ function variationFigure(row) {
   } else if (image && isPresigned) {
     caption.append(" · thumbnail: a presigned link opens this page alone");
   }
-  return make("figure", {}, shown, caption);
+  return make("figure", {}, shaped(shown), caption);
 }
 
 function factsOf(row) {
