@@ -52,7 +52,7 @@ async def _write(
     """Write it, and return with it what opens it in a browser, if that is wanted: perhaps a signed link, to be shown to
     nobody else.
     """
-    storage = open_storage(destination)
+    storage = open_storage(destination, missing_ok=True)
     try:
         written = await write_report(storage, local_sources=local_sources, on_progress=on_progress)
         if not is_opened:

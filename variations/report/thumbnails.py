@@ -1,8 +1,11 @@
 """Small pictures: made of images of any format, and kept from one report to the next."""
 
 import io
-from collections.abc import Collection
+import tempfile
+from asyncio import to_thread
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
@@ -16,6 +19,7 @@ from variations.storage import Storage
 
 QUALITY: Final = 74
 MIME_TYPE: Final = "image/webp"
+BATCH: Final = 1_000
 
 _SCHEMA: Final = pa.schema([("name", pa.string()), ("side", pa.int32()), ("content", pa.binary())])
 _DEEP: Final = 65535.0
@@ -71,7 +75,7 @@ class Thumbnail:
 
 
 class Thumbnails:
-    """Those that a report shows, in memory: some 4 to 12 kB each, of at most as many as a report shows.
+    """Those that a report shows, in memory: some 3 kB each of many, or 10 of a few.
 
     They are kept in one object beside the data, so that the next report fetches only images that it has not seen.
     """
@@ -82,22 +86,35 @@ class Thumbnails:
 
     async def load(self) -> None:
         """Take up those of earlier reports; what cannot be read is made anew."""
-        try:
-            content = await self._storage.get(THUMBNAILS_KEY)
-            table = pq.read_table(pa.BufferReader(content), schema=_SCHEMA)
-        except (ObjectNotFound, pa.ArrowException):
-            return
-        for name, side, small in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            self._known[name] = Thumbnail(side, small)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "thumbnails.parquet")
+            try:
+                await self._storage.get_to_file(THUMBNAILS_KEY, path)
+                await to_thread(self._read, path)
+            except (ObjectNotFound, pa.ArrowException, KeyError):
+                self._known.clear()
 
     async def save(self) -> None:
         """Keep them for the next report."""
-        pictures = self._known.values()
-        columns = [list(self._known), [one.side for one in pictures], [one.content for one in pictures]]
-        sink = pa.BufferOutputStream()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "thumbnails.parquet")
+            await to_thread(self._write, path, list(self._known.items()))
+            await self._storage.put(THUMBNAILS_KEY, path)
+
+    def _read(self, path: Path) -> None:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH, columns=_SCHEMA.names):
+                for name, side, content in zip(*(batch.column(one).to_pylist() for one in _SCHEMA.names), strict=True):
+                    self._known[name] = Thumbnail(side, content)
+
+    def _write(self, path: Path, known: Sequence[tuple[str, Thumbnail]]) -> None:
         # Neither gains by it: hashes and compressed pictures.
-        pq.write_table(pa.table(columns, schema=_SCHEMA), sink, compression="none", use_dictionary=False)
-        await self._storage.put(THUMBNAILS_KEY, bytes(sink.getvalue()))
+        with pq.ParquetWriter(path, _SCHEMA, compression="none", use_dictionary=False) as writer:
+            for at in range(0, len(known), BATCH):
+                rows = [
+                    {"name": name, "side": one.side, "content": one.content} for name, one in known[at : at + BATCH]
+                ]
+                writer.write_table(pa.Table.from_pylist(rows, _SCHEMA))
 
     def add(self, name: str, side: int, content: bytes) -> None:
         """Keep one."""

@@ -4,6 +4,22 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const EMPTY = "–";
 const MOST_CHOICES = 30;
+const MOST_NUMBERS = 12;
+const SEARCHED = ["variation_id", "request_id", "error", "error_code", "notes", "file_name"];
+const FILTERED = [
+  "status",
+  "split",
+  "verdict",
+  "error_code",
+  "notes",
+  "attempt",
+  "source_distance",
+  "sibling_distance",
+];
+const FILTERED_LAST = ["total_seconds", "format", "run_id"];
+const NOT_SORTED = ["schema_version", "shard"];
+
+const count = (number) => number.toLocaleString("en");
 
 class Column {
   constructor({ name, group, kind, values, codes }) {
@@ -43,7 +59,10 @@ function shownValue(column, value) {
 // A verdict is `passed`, or `flagged: ` and its reasons, each of which can be chosen alone.
 function choicesOf(column, value) {
   if (column.name !== "verdict" || !value?.startsWith("flagged: ")) return [shownValue(column, value)];
-  return value.slice("flagged: ".length).split(", ").map((reason) => `flagged: ${reason}`);
+  return value
+    .slice("flagged: ".length)
+    .split(", ")
+    .map((reason) => `flagged: ${reason}`);
 }
 
 class ChoiceFilter {
@@ -54,8 +73,11 @@ class ChoiceFilter {
     this.counts = new Map();
     this.choicesOfValue = new Map(column.distinct().map((value) => [value, choicesOf(column, value)]));
     this.choices = [...new Set([...this.choicesOfValue.values()].flat())];
-    const numbers = column.kind === "number";
-    this.choices.sort((one, other) => (one === EMPTY) - (other === EMPTY) || (numbers ? parseFloat(one) - parseFloat(other) : 0) || one.localeCompare(other, "en"));
+    const size = (choice) => (column.kind === "number" ? parseFloat(choice) : 0);
+    this.choices.sort(
+      // What has no value comes last.
+      (one, other) => (one === EMPTY) - (other === EMPTY) || size(one) - size(other) || one.localeCompare(other, "en"),
+    );
   }
 
   get isSet() {
@@ -67,7 +89,8 @@ class ChoiceFilter {
   }
 
   count(row) {
-    for (const choice of this.choicesOfValue.get(this.column.at(row))) this.counts.set(choice, (this.counts.get(choice) ?? 0) + 1);
+    for (const choice of this.choicesOfValue.get(this.column.at(row)))
+      this.counts.set(choice, (this.counts.get(choice) ?? 0) + 1);
   }
 
   clear() {
@@ -123,7 +146,9 @@ class RangeFilter {
 class SearchFilter {
   constructor() {
     this.counts = new Map();
-    this.searched = columns.filter((column) => ["Source", "Labels"].includes(column.group) || ["variation_id", "error", "error_code", "request_id", "notes", "file_name"].includes(column.name));
+    this.searched = columns.filter(
+      ({ name, group }) => ["Source", "Labels"].includes(group) || SEARCHED.includes(name),
+    );
     this.clear();
   }
 
@@ -136,9 +161,16 @@ class SearchFilter {
     this.words = query.toLowerCase().split(/\s+/).filter(Boolean);
   }
 
+  textOf(row) {
+    return this.searched
+      .map((column) => column.at(row) ?? "")
+      .join("\n")
+      .toLowerCase();
+  }
+
   passes(row) {
     if (!this.isSet) return true;
-    this.texts ??= Array.from({ length: rowCount }, (_, at) => this.searched.map((column) => column.at(at) ?? "").join("\n").toLowerCase());
+    this.texts ??= Array.from({ length: rowCount }, (_, at) => this.textOf(at));
     return this.words.every((word) => this.texts[row].includes(word));
   }
 
@@ -162,28 +194,35 @@ function numberOr(text, otherwise) {
 }
 
 function filterOf(column) {
-  const isFilter = ["Labels", "Parameters"].includes(column.group) || ["status", "verdict", "error_code", "notes", "attempt", "split", "source_distance", "sibling_distance", "run_id", "format", "total_seconds"].includes(column.name);
   const values = column.distinct();
-  if (!isFilter || values.length < 2) return null;
-  const isLong = values.length > MOST_CHOICES || (column.kind === "number" && values.length > 12);
+  if (values.length < 2) return null;
+  const isLong = values.length > (column.kind === "number" ? MOST_NUMBERS : MOST_CHOICES);
   if (!isLong) return new ChoiceFilter(column);
-  return column.kind === "number" ? new RangeFilter(column) : null;
+  // Of many seeds nobody looks for a range.
+  return column.kind === "number" && column.name !== "seed" ? new RangeFilter(column) : null;
 }
 
-const FIRST = ["status", "split", "verdict", "error_code"];
+// In the order in which they are offered: what became of it, labels, parameters, the rest.
+const offered = [
+  ...FILTERED.map((name) => columnNamed.get(name)),
+  ...columns.filter((column) => column.group === "Labels"),
+  ...columns.filter((column) => column.group === "Parameters"),
+  ...FILTERED_LAST.map((name) => columnNamed.get(name)),
+];
 const search = new SearchFilter();
-const filters = columns.map(filterOf).filter((filter) => filter !== null);
-filters.sort((one, other) => firstness(one.column) - firstness(other.column));
-
-function firstness(column) {
-  const place = FIRST.indexOf(column.name);
-  if (place >= 0) return place;
-  return FIRST.length + ["Labels", "Parameters"].indexOf(column.group) + (["Labels", "Parameters"].includes(column.group) ? 0 : 3);
-}
+const filters = offered.map((column) => column && filterOf(column)).filter(Boolean);
 
 // What tells the variations of this dataset apart; the seed nearly always does, and says little.
-const varying = columns.filter((column) => column.group === "Parameters" && column.name !== "seed" && column.distinct().filter((value) => value !== null).length > 1);
-const sortable = columns.filter((column) => ["number", "time"].includes(column.kind) && !["schema_version", "shard"].includes(column.name) && column.distinct().length > 1);
+const varying = columns.filter(
+  ({ name, group, values }) => group === "Parameters" && name !== "seed" && new Set(values.filter(isThere)).size > 1,
+);
+const sortable = columns.filter(
+  (column) => column.kind !== "text" && !NOT_SORTED.includes(column.name) && column.distinct().length > 1,
+);
+
+function isThere(value) {
+  return value !== null;
+}
 
 // Return the rows that pass all filters. A choice is counted among what passes all others.
 function passing() {
@@ -225,16 +264,26 @@ function sourceName(source) {
 }
 
 function parametersText(row) {
-  return varying.filter((column) => column.at(row) !== null).map((column) => (column.kind === "number" ? `${column.name.replace("num_inference_steps", "steps").replaceAll("_", " ")} ${column.at(row)}` : column.at(row))).join(" · ");
+  const there = varying.filter((column) => isThere(column.at(row)));
+  const texts = there.map((column) => {
+    const name = column.name.replace("num_inference_steps", "steps").replaceAll("_", " ");
+    return column.kind === "number" ? `${name} ${column.at(row)}` : column.at(row);
+  });
+  return texts.join(" · ");
 }
 
 // Tell what a picture shows, for those who do not see it.
 function describe(row) {
   const status = valueOf("status", row);
-  const labels = columns.filter((column) => column.group === "Labels" && column.at(row) !== null).map((column) => `${column.name} ${column.text(row)}`);
-  const parts = [`${status === "kept" ? "Variation" : `Variation (${status})`} of ${sourceName(data.source_of_row[row])}`];
-  parts.push([parametersText(row), `seed ${valueOf("seed", row) ?? EMPTY}`, ...labels].filter(Boolean).join(", "));
-  if (status !== "kept") parts.push(valueOf("error", row) ?? valueOf("error_code", row) ?? "");
+  const what = status === "kept" ? "Variation" : `Variation (${status})`;
+  const labels = columns.filter((column) => column.group === "Labels" && isThere(column.at(row)));
+  const facts = [
+    parametersText(row),
+    `seed ${valueOf("seed", row) ?? EMPTY}`,
+    ...labels.map((column) => `${column.name} ${column.text(row)}`),
+  ];
+  const error = status === "kept" ? null : (valueOf("error", row) ?? valueOf("error_code", row));
+  const parts = [`${what} of ${sourceName(data.source_of_row[row])}`, facts.filter(Boolean).join(", "), error];
   return parts.filter(Boolean).join(": ");
 }
 

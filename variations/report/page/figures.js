@@ -2,7 +2,6 @@
 // What failed, and the runs in figures: counted over the whole dataset, whatever is filtered.
 
 const NUMBER = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
-const count = (number) => number.toLocaleString("en");
 const usd = (number) => `${number.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 3 })} USD`;
 
 function showFailures(section, onShow) {
@@ -15,14 +14,27 @@ function showFailures(section, onShow) {
     const button = make("button", { type: "button", textContent: "Show", onclick: () => onShow(failure) });
     const status = make("span", { className: "status", textContent: failure.status });
     status.dataset.status = failure.status;
-    return [status, failure.error_code ?? EMPTY, count(failure.count), failure.cost_usd ? usd(failure.cost_usd) : EMPTY, failure.error || EMPTY, button];
+    return [
+      status,
+      failure.error_code ?? EMPTY,
+      count(failure.count),
+      failure.cost_usd ? usd(failure.cost_usd) : EMPTY,
+      failure.error || EMPTY,
+      button,
+    ];
   });
   section.append(tableOf(["status", "reason", "rows", "cost", "one of them says", ""], rows, new Set([2, 3])));
 }
 
 function showFigures(section) {
   const charts = make("div", { className: "charts" }, ...data.histograms.map(chartOf));
-  section.replaceChildren(make("h2", { textContent: `The runs in figures: all ${count(data.total)} rows` }), charts);
+  const statuses = Object.entries(data.statuses).map(([status, number]) => `${count(number)} ${status}`);
+  const told = make("p", { className: "soft", textContent: `${statuses.join(", ")} · ${usd(data.cost_usd)}` });
+  section.replaceChildren(
+    make("h2", { textContent: `The runs in figures: all ${count(data.total)} rows` }),
+    told,
+    charts,
+  );
   if (!data.runs.length) return;
   const rows = data.runs.map((run) => [
     run.run_id,
@@ -33,7 +45,18 @@ function showFigures(section) {
     run.requests_per_image === null ? EMPTY : NUMBER.format(run.requests_per_image),
     run.stopped_by || EMPTY,
   ]);
-  const names = ["run", "began (UTC)", "time", "wanted", "kept", "failed", "unknown", "cost", "requests an image", "stopped by"];
+  const names = [
+    "run",
+    "began (UTC)",
+    "time",
+    "wanted",
+    "kept",
+    "failed",
+    "unknown",
+    "cost",
+    "requests an image",
+    "stopped by",
+  ];
   section.append(make("h2", { textContent: "Runs" }), tableOf(names, rows, new Set([2, 3, 4, 5, 6, 7, 8])));
 }
 
@@ -54,20 +77,43 @@ function chartOf({ title, unit, kind, start, step, bars, max, note, count: value
     const from = nearest(start + at * step);
     const to = nearest(from + step);
     const isLast = at === bars.length - 1 && max > to;
-    const label = kind === "whole" && step === 1 ? `${NUMBER.format(from)}${isLast ? " or more" : ""}` : `${shownAt(kind, from)} – ${isLast ? shownAt(kind, max) : shownAt(kind, to)}`;
+    const label =
+      kind === "whole" && step === 1
+        ? `${NUMBER.format(from)}${isLast ? " or more" : ""}`
+        : `${shownAt(kind, from)} – ${isLast ? shownAt(kind, max) : shownAt(kind, to)}`;
     const tall = bar && Math.max(1.5, (bar / most) * (height - 4));
-    const shape = svg("rect", { x: at * barWidth + 0.75, y: height - tall, width: Math.max(1, barWidth - 1.5), height: tall, rx: 1 });
+    const shape = svg("rect", {
+      x: at * barWidth + 0.75,
+      y: height - tall,
+      width: Math.max(1, barWidth - 1.5),
+      height: tall,
+      rx: 1,
+    });
     shape.append(svg("title", {}, `${label} ${unit}: ${count(bar)}`));
     drawing.append(shape);
   });
   drawing.append(svg("line", { x1: 0, x2: width, y1: height, y2: height }));
   const end = nearest(start + bars.length * step);
   const places = kind === "whole" && step === 1 ? [start, nearest(end - 1)] : [start, end];
-  const texts = step ? places.map((place, at) => shownAt(kind, place) + (at && max > end ? " and more" : "")) : [shownAt(kind, start)];
-  const axis = make("div", { className: "axis" }, ...[...new Set(texts)].map((text) => make("span", { textContent: `${text} ${unit}` })));
+  const texts = step
+    ? places.map((place, at) => shownAt(kind, place) + (at && max > end ? " and more" : ""))
+    : [shownAt(kind, start)];
+  const axis = make(
+    "div",
+    { className: "axis" },
+    ...[...new Set(texts)].map((text) => make("span", { textContent: `${text} ${unit}` })),
+  );
   axis.style.width = `${(100 * bars.length * barWidth) / width}%`;
   const told = make("p", {}, `${count(values)} images · ${note}`);
-  return make("figure", {}, make("h3", { textContent: title }), make("p", { className: "most", textContent: count(most) }), drawing, axis, told);
+  return make(
+    "figure",
+    {},
+    make("h3", { textContent: title }),
+    make("p", { className: "most", textContent: count(most) }),
+    drawing,
+    axis,
+    told,
+  );
 }
 
 function shownAt(kind, value) {

@@ -25,24 +25,21 @@ function shaped(shown) {
 
 function sourceFigure(row) {
   const source = data.source_of_row[row];
-  const { picture, missing, uri } = data.sources[source];
-  const shown = pictureOrReason(picture, `Source ${sourceName(source)}`, "no picture of the source", missing ?? uri ?? "");
-  return make("figure", { className: "source" }, shaped(shown), make("figcaption", {}, make("b", { textContent: "Source " }), sourceName(source)));
+  const caption = make("figcaption", {}, make("b", { textContent: "Source " }), sourceName(source));
+  return make("figure", { className: "source" }, shaped(pictureOfSource(source)), caption);
 }
 
 function variationFigure(row) {
-  const status = valueOf("status", row);
   const fileName = valueOf("file_name", row);
-  const reason = fileName === null ? [`${status}: ${valueOf("error_code", row) ?? EMPTY}`, valueOf("error", row) ?? ""] : ["no picture", data.missing_of_row[row] ?? ""];
-  const shown = pictureOrReason(data.picture_of_row[row], describe(row), ...reason);
+  const shown = pictureOfRow(row);
   const place = wall.rows.indexOf(row);
-  const caption = make("figcaption", {}, make("b", { textContent: "Variation " }), place < 0 ? "" : `${(place + 1).toLocaleString("en")} of ${wall.rows.length.toLocaleString("en")}`);
+  const told = place < 0 ? "" : `${count(place + 1)} of ${count(wall.rows.length)}`;
+  const caption = make("figcaption", {}, make("b", { textContent: "Variation " }), told);
   const image = shown.querySelector("img");
   if (image && fileName && !isPresigned) {
     const full = new Image();
     full.onload = () => {
       image.src = full.src;
-      shown.classList.add("full");
     };
     full.onerror = () => caption.append(" · the image itself is not beside this page; this is its thumbnail");
     full.src = `./${fileName.split("/").map(encodeURIComponent).join("/")}`;
@@ -59,7 +56,10 @@ function factsOf(row) {
     for (const column of columns) {
       if (column.group !== group) continue;
       const text = column.text(row);
-      list.append(make("dt", { textContent: column.name }), make("dd", { textContent: text, className: text === EMPTY ? "empty" : "" }));
+      list.append(
+        make("dt", { textContent: column.name }),
+        make("dd", { textContent: text, className: text === EMPTY ? "empty" : "" }),
+      );
     }
     parts.push(make("h2", { textContent: group }), list);
   }

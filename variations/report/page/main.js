@@ -36,7 +36,8 @@ function update() {
     document.querySelector(`[data-view=${view}]`).setAttribute("aria-current", String(view === state.view));
   }
   byId("tools").hidden = state.view !== "images";
-  for (const button of document.querySelectorAll("[data-size]")) button.setAttribute("aria-pressed", String(Number(button.dataset.size) === state.size));
+  for (const button of document.querySelectorAll("[data-size]"))
+    button.setAttribute("aria-pressed", String(Number(button.dataset.size) === state.size));
   byId("sort").value = state.sort;
   byId("direction").textContent = state.descending ? "↓" : "↑";
   byId("direction").setAttribute("aria-label", state.descending ? "descending" : "ascending");
@@ -58,7 +59,8 @@ function updateCounts() {
   const sources = new Set(wall.rows.map((row) => data.source_of_row[row])).size;
   const all = wall.rows.length === rowCount ? "" : ` of ${count(rowCount)}`;
   const sample = rowCount < data.total ? `, a sample of ${count(data.total)}` : "";
-  byId("counts").textContent = `${count(wall.rows.length)}${all} images of ${count(sources)} source${sources === 1 ? "" : "s"}${sample}`;
+  byId("counts").textContent =
+    `${count(wall.rows.length)}${all} images of ${count(sources)} source${sources === 1 ? "" : "s"}${sample}`;
   byId("nothing").hidden = wall.rows.length > 0;
   const chosen = filters.filter((filter) => filter.isSet).length;
   byId("chosen-count").textContent = chosen ? ` ${chosen}` : "";
@@ -73,7 +75,8 @@ function buildFilters() {
   for (const filter of filters) {
     const set = make("fieldset", {}, make("legend", { textContent: filter.column.name.replaceAll("_", " ") }));
     if (filter instanceof RangeFilter) set.append(...rangeInputs(filter));
-    else set.append(make("div", { className: "choices" }, ...filter.choices.map((choice) => choiceInput(filter, choice))));
+    else
+      set.append(make("div", { className: "choices" }, ...filter.choices.map((choice) => choiceInput(filter, choice))));
     panel.append(set);
   }
 }
@@ -86,7 +89,13 @@ function choiceInput(filter, choice) {
     update();
   };
   const number = make("span", { className: "count" });
-  const label = make("label", { title: choice }, input, make("span", { className: "name", textContent: choice }), number);
+  const label = make(
+    "label",
+    { title: choice },
+    input,
+    make("span", { className: "name", textContent: choice }),
+    number,
+  );
   filterParts.push(() => {
     const found = filter.counts.get(choice) ?? 0;
     input.checked = filter.chosen.has(choice);
@@ -135,7 +144,8 @@ function showFailure({ status, error_code: code }) {
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (large.element.open) {
-    if (event.target !== byId("large-facts") || !event.key.match(/Up|Down/)) if (moveLarge(event.key)) event.preventDefault();
+    if (event.target !== byId("large-facts") || !event.key.match(/Up|Down/))
+      if (moveLarge(event.key)) event.preventDefault();
     writeAddress();
     return;
   }
@@ -162,7 +172,8 @@ function start() {
   const failed = data.total - kept;
   byId("failed-count").textContent = failed ? count(failed) : "";
   byId("sort").append(make("option", { value: "", textContent: "as in the dataset" }));
-  for (const column of sortable) byId("sort").append(make("option", { value: column.name, textContent: column.name.replaceAll("_", " ") }));
+  for (const column of sortable)
+    byId("sort").append(make("option", { value: column.name, textContent: column.name.replaceAll("_", " ") }));
   buildFilters();
   showFailures(byId("failures"), showFailure);
   showFigures(byId("figures"));
@@ -174,8 +185,10 @@ function start() {
   on("grouped", "change", () => ((state.grouped = byId("grouped").checked), update()));
   on("clear", "click", clearFilters);
   on("filters-button", "click", () => toggleFilters(!byId("filters").classList.contains("open")));
-  for (const button of document.querySelectorAll("[data-size]")) button.onclick = () => ((state.size = Number(button.dataset.size)), update());
-  for (const button of document.querySelectorAll("[data-view]")) button.onclick = () => ((state.view = button.dataset.view), update(), scrollTo(0, 0));
+  for (const button of document.querySelectorAll("[data-size]"))
+    button.onclick = () => ((state.size = Number(button.dataset.size)), update());
+  for (const button of document.querySelectorAll("[data-view]"))
+    button.onclick = () => ((state.view = button.dataset.view), update(), scrollTo(0, 0));
   on("wall", "click", (event) => {
     const tile = event.target.closest(".tile");
     if (!tile) return;

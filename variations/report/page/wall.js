@@ -103,7 +103,8 @@ function draw() {
   if (lines && lastLine >= firstLine) {
     const end = lastLine + 1 < lines ? wall.firstOfLine[lastLine + 1] : wall.cells.length;
     for (let cell = wall.firstOfLine[firstLine]; cell < end; cell++) inView.add(cell);
-    for (let group = firstGroupAt(firstLine); wall.groups[group]?.line <= lastLine; group++) inView.add(`group ${group}`);
+    for (let group = firstGroupAt(firstLine); wall.groups[group]?.line <= lastLine; group++)
+      inView.add(`group ${group}`);
   }
   for (const [key, element] of wall.drawn) {
     if (inView.has(key)) continue;
@@ -153,30 +154,51 @@ function tileOf(index) {
 }
 
 function sourceTile(source) {
-  const { picture, uri, missing } = data.sources[source];
   const name = sourceName(source);
-  const shown = pictureOrReason(picture, `Source ${name}`, "no picture of the source", missing ?? uri ?? "");
-  const caption = make("span", { className: "caption", title: uri ?? "" }, make("b", { textContent: name }));
-  return make("button", { className: "tile source", label: `Source ${name}` }, shown, caption);
+  const title = data.sources[source].uri ?? "";
+  const caption = make("span", { className: "caption", title }, make("b", { textContent: name }));
+  return make("button", { className: "tile source", label: `Source ${name}` }, pictureOfSource(source), caption);
 }
 
 function rowTile(row) {
   const status = valueOf("status", row);
   const verdict = valueOf("verdict", row);
-  const isKept = valueOf("file_name", row) !== null;
-  const reason = isKept ? ["no picture", data.missing_of_row[row] ?? ""] : [`${status}: ${valueOf("error_code", row) ?? EMPTY}`, valueOf("error", row) ?? ""];
-  const shown = pictureOrReason(data.picture_of_row[row], describe(row), ...reason);
-  if (verdict?.startsWith("flagged")) shown.append(make("span", { className: "flag", textContent: verdict.replace("flagged: ", "") }));
-  const sortText = wall.captionColumn && `${wall.captionColumn.text(row)}`;
-  const text = [sortText, parametersText(row) || (wall.isGrouped ? `seed ${valueOf("seed", row) ?? EMPTY}` : sourceName(data.source_of_row[row]))].filter(Boolean).join(" · ");
-  const tile = make("button", { className: "tile", label: describe(row) }, shown, make("span", { className: "caption", textContent: text, title: text }));
+  const shown = pictureOfRow(row);
+  if (verdict?.startsWith("flagged"))
+    shown.append(make("span", { className: "flag", textContent: verdict.replace("flagged: ", "") }));
+  const usual = wall.isGrouped ? `seed ${valueOf("seed", row) ?? EMPTY}` : sourceName(data.source_of_row[row]);
+  const text = [wall.captionColumn?.text(row), parametersText(row) || usual].filter(Boolean).join(" · ");
+  const tile = make(
+    "button",
+    { className: "tile", label: describe(row) },
+    shown,
+    make("span", { className: "caption", textContent: text, title: text }),
+  );
   tile.dataset.status = status;
   return tile;
 }
 
+function pictureOfSource(source) {
+  const { picture, missing, uri } = data.sources[source];
+  return pictureOrReason(picture, `Source ${sourceName(source)}`, "no picture of the source", missing ?? uri ?? "");
+}
+
+function pictureOfRow(row) {
+  const isKept = valueOf("file_name", row) !== null;
+  const title = isKept ? "no picture" : `${valueOf("status", row)}: ${valueOf("error_code", row) ?? EMPTY}`;
+  const reason = (isKept ? data.missing_of_row[row] : valueOf("error", row)) ?? "";
+  return pictureOrReason(data.picture_of_row[row], describe(row), title, reason);
+}
+
 // Return a small picture; where there is none, what is the matter.
 function pictureOrReason(picture, alt, title, reason) {
-  if (picture < 0) return make("span", { className: "picture none" }, make("b", { textContent: title }), make("span", { textContent: reason }));
+  if (picture < 0)
+    return make(
+      "span",
+      { className: "picture none" },
+      make("b", { textContent: title }),
+      make("span", { textContent: reason }),
+    );
   const image = make("img", { alt, decoding: "async", draggable: false });
   showPicture(image, picture);
   return make("span", { className: "picture" }, image);
@@ -217,7 +239,8 @@ function moveOnWall(key) {
   };
   if (!moves[key] || last < 0) return false;
   // The first key shows where one is.
-  if (wall.element.contains(document.activeElement)) wall.current = Math.min(last, Math.max(0, moves[key](wall.current)));
+  if (wall.element.contains(document.activeElement))
+    wall.current = Math.min(last, Math.max(0, moves[key](wall.current)));
   focusCurrent();
   return true;
 }
