@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from selenium import webdriver
+from selenium.common.exceptions import JavascriptException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -26,6 +27,11 @@ const images = [...document.querySelectorAll("#wall img, #large[open] img")];
 return images.length > 0 && images.every((image) => image.complete && image.naturalWidth > 0);
 """
 
+IMAGE_SEEN: Final = """
+const image = document.querySelector("#large[open] figure:not(.source) img");
+return image && !image.src.startsWith("data:") && image.complete && image.naturalWidth > 0;
+"""
+
 
 class Gallery:
     """A gallery in a window of a browser.
@@ -38,17 +44,26 @@ class Gallery:
     def __init__(self, driver: WebDriver, pictures: Path | None) -> None:
         self._driver = driver
         self._pictures = pictures
-        self._url = ""
 
     def open(self, url: str, *, size: tuple[int, int] = WIDE, scheme: str = "light") -> None:
         """Open one, and wait until its pictures are seen."""
         self.appear(size=size, scheme=scheme)
-        self._driver.get("about:blank")
+        self.leave()
+        self.go(url)
+        self._wait("the whole page", "return document.readyState === 'complete'")
+        self.wait_for_pictures()
+
+    def leave(self) -> None:
+        """Show nothing, and forget what was asked for."""
+        self.go("about:blank")
         self._logs("browser")
         self._logs("performance")
-        self._url = url.partition("#")[0]
+
+    def go(self, url: str) -> None:
+        """Go somewhere, and do not wait until all of it has come."""
         self._driver.get(url)
-        self.wait_for_pictures()
+        # The page writes what it shows behind the #.
+        self._wait(url, "return location.href.split('#')[0] === arguments[0]", url.partition("#")[0])
 
     def appear(self, *, size: tuple[int, int], scheme: str) -> None:
         """Make the window so large in pixels, and `light` or `dark`."""
@@ -60,7 +75,16 @@ class Gallery:
 
     def wait_for_pictures(self) -> None:
         """Wait until all pictures that are in view are seen."""
-        until(f"pictures at {self._url}", lambda: bool(self.run(ALL_SEEN)), seconds=SECONDS)
+        self._wait("pictures", ALL_SEEN)
+
+    def wait_for_the_image(self) -> None:
+        """Wait until the large view shows the image itself, no longer its thumbnail."""
+        self._wait("the image", IMAGE_SEEN)
+
+    def scroll_to_the_end(self) -> None:
+        """Scroll, and wait until the wall has followed."""
+        self.run("scrollTo(0, document.body.scrollHeight)")
+        self.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def picture(self, name: str) -> None:
         """Keep what it shows, if pictures are wanted."""
@@ -138,6 +162,16 @@ class Gallery:
         """Return what stands in the console: errors, and what the policy has refused."""
         return [entry["message"] for entry in self._logs("browser")]
 
+    def _wait(self, what: str, program: str, *arguments: str) -> None:
+        def look() -> bool:
+            try:
+                return bool(self.run(program, *arguments))
+            except JavascriptException:
+                # One page goes, another comes.
+                return False
+
+        until(what, look, seconds=SECONDS)
+
     def _command(self, name: str, parameters: dict[str, Any]) -> None:
         self._driver.execute_cdp_cmd(name, parameters)  # type: ignore[attr-defined]
 
@@ -163,6 +197,8 @@ def running_browser(paths: tuple[str, str], folder: Path, pictures: Path | None)
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ):
         options.add_argument(argument)
+    # A page is used while it is still coming.
+    options.page_load_strategy = "none"
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     window = webdriver.Chrome(options, Service(driver))
     try:

@@ -1,6 +1,10 @@
 """The gallery as a person meets it: in a browser, with real photographs."""
 
 import socket
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -37,7 +41,7 @@ def test_pictures_for_people(gallery: Gallery, dataset_uri: str) -> None:
                 assert overflow <= 0, (view, width)
             gallery.click("[data-view=images]")
             gallery.click("#wall .tile:not(.source)")
-            gallery.wait_for_pictures()
+            gallery.wait_for_the_image()
             gallery.picture(f"large-{width}-{scheme}")
             gallery.press(Keys.ESCAPE)
         light, dark = (_background(gallery, scheme, size) for scheme in ("light", "dark"))
@@ -119,7 +123,7 @@ def test_search_finds_words_of_labels_ids_and_errors(gallery: Gallery) -> None:
 def test_the_large_view_shows_the_image_and_all_its_metadata(gallery: Gallery) -> None:
     """The image itself, from beside the page; its source beside it; each column of the metadata."""
     gallery.click("#wall .tile:not(.source)")
-    gallery.wait_for_pictures()
+    gallery.wait_for_the_image()
     assert gallery.is_large
     image = gallery.find("#large figure:not(.source) img")
     file_name = gallery.fact("file_name")
@@ -178,8 +182,7 @@ def test_only_what_is_in_view_is_in_the_page(gallery: Gallery) -> None:
     gallery.click("[data-size='260']")
     first = {tile.get_attribute("data-cell") for tile in gallery.all("#wall .tile")}
     assert len(first) < ROWS
-    gallery.run("scrollTo(0, document.body.scrollHeight)")
-    gallery.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    gallery.scroll_to_the_end()
     gallery.wait_for_pictures()
     last = {tile.get_attribute("data-cell") for tile in gallery.all("#wall .tile")}
     assert str(ROWS + 13 - 1) in last
@@ -236,6 +239,53 @@ def test_the_runs_are_shown_in_figures(gallery: Gallery) -> None:
     requests = gallery.all("#figures figure")[3].find_elements("css selector", "rect title")
     assert [title.get_property("textContent") for title in requests] == ["3 requests: 54", "4 requests: 16"]
     assert gallery.find("#figures tbody").text.split()[-2:] == ["3.36", "–"]
+
+
+@pytest.fixture
+def slow(dataset_uri: str) -> Iterator[tuple[str, Event]]:
+    """Serve the page up to the middle of its second chunk of pictures, and the rest when that is set."""
+    page = Path(dataset_uri.removeprefix("file://"), "report.html").read_bytes()
+    half = page.index(b'id="chunk-1">') + 1000
+    go_on = Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(page[:half])
+            go_on.wait()
+            self.wfile.write(page[half:])
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the server's own signature
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/report.html", go_on
+    go_on.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_page_that_is_still_coming_is_used(browser: Gallery, slow: tuple[str, Event]) -> None:
+    """Filters work and pictures that have come are seen; the others follow."""
+    url, go_on = slow
+    browser.appear(size=WIDE, scheme="light")
+    browser.leave()
+    browser.go(url)
+    browser.wait_for_pictures()
+    browser.choose("subject", "rocket")
+    assert browser.counts == f"6 of {ROWS} images of 1 source"
+    browser.choose("subject", "rocket")
+    browser.scroll_to_the_end()
+    assert browser.run("return [...document.querySelectorAll('#wall img')].some((image) => !image.naturalWidth)")
+    go_on.set()
+    browser.wait_for_pictures()
+    assert browser.run("return document.readyState") != "loading"
 
 
 async def test_a_presigned_link_opens_it_from_s3(browser: Gallery, s3_dataset: Storage) -> None:
