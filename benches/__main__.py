@@ -19,7 +19,7 @@ from benches.machine import describe_machine
 from benches.options import Options, say
 from benches.report import Report
 
-BENCHES: Final = ("request_limit", "slot_limit", "requests_per_image", "own_cost", "planning", "soak")
+BENCHES: Final = ("request_limit", "slot_limit", "requests_per_image", "own_cost", "planning", "gallery", "soak")
 WIDTH: Final = 120
 
 

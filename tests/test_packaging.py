@@ -1,11 +1,28 @@
 """What an installation rests on: the lock, and that Prefect's server can be imported with what it holds."""
 
 import re
+import tomllib
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+
+
+def test_every_file_of_a_package_is_installed() -> None:
+    """What is no module is listed as data, or it is missing from a wheel."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    listed = {
+        path
+        for package, patterns in setuptools["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    needed = {
+        path for path in (ROOT / "variations").rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}
+    }
+    assert len(needed) > 10
+    assert needed <= listed
 
 
 def test_every_requirement_is_pinned_with_hashes() -> None:

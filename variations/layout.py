@@ -1,9 +1,14 @@
 """What lies in a dataset, and under which key.
 
 metadata.parquet                                   the whole dataset, a row for every image wanted
+report.html                                        the gallery
+README.md                                          the dataset card
 images/[<split>/]<2 hex>/<variation_id>[-k].<ext>  the images
+images/<split>/metadata.parquet                    the rows of a split that have an image, as `datasets` reads them
+__export/<format>/                                 shards of the images and their rows, where no other place was named
 _runs/open.json                                    which run is open, and who works on it
 _runs/probe                                        shows whether the store honours conditional writes
+_runs/thumbnails.parquet                           the gallery's small pictures, for the next one
 _runs/<run_id>/plan/plan.json                      what the run is going to do; created only once
 _runs/<run_id>/plan/shard-<shard>.parquet          the variations of a shard
 _runs/<run_id>/journal/<shard>/<n>.jsonl           what a shard did, as it happened
@@ -20,6 +25,8 @@ from typing import Final
 RUNS_PREFIX: Final = "_runs/"
 OPEN_KEY: Final = f"{RUNS_PREFIX}open.json"
 PROBE_KEY: Final = f"{RUNS_PREFIX}probe"
+REPORT_KEY: Final = "report.html"
+THUMBNAILS_KEY: Final = f"{RUNS_PREFIX}thumbnails.parquet"
 
 
 def run_prefix(run_id: str) -> str:

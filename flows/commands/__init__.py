@@ -11,6 +11,7 @@ from flows.commands.doctor import doctor
 from flows.commands.explain import explain
 from flows.commands.plan import plan
 from flows.commands.recover import recover
+from flows.commands.report import report
 from flows.commands.run import run
 from flows.commands.sandbox import sandbox
 from flows.commands.stage import stage
@@ -28,6 +29,7 @@ app.command(backfill)
 app.command(recover)
 app.command(status)
 app.command(explain)
+app.command(report)
 app.command(deploy)
 app.command(doctor)
 app.command(demo)

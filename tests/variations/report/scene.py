@@ -1,0 +1,137 @@
+"""A dataset to look at: real photographs, variations of them made by the sandbox, and what can go wrong."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from tests.variations.examples import outcome, source, write_part
+from tests.variations.published import refuse
+from variations.dataset import METADATA_KEY, parquet_bytes
+from variations.layout import receipt_key
+from variations.models import Metrics, Outcome, RejectedSource, StoredImage
+from variations.parameters import Parameters
+from variations.plan import Recipe, expand
+from variations.publish import publish
+from variations.receipt import Plan, Receipt
+from variations.sandbox.images import decode_source, make_variation
+from variations.storage import Storage
+from variations.tally import Tally
+
+PHOTOS: Final = Path(__file__).parents[2] / "photos"
+USABLE: Final = ("01", "02", "03", "05", "06", "07", "09", "10", "13", "14", "16", "18")
+GUIDANCES: Final = (2.0, 3.0, 4.5)
+# Would run, were it ever taken for HTML, and would end whatever holds it.
+HOSTILE: Final = '<img src=x onerror="window.ran=1"></script><script>window.ran=1</script><!--'
+HOSTILE_NAME: Final = "<i onclick=ran>note"
+LABELS: Final = pa.schema([("subject", pa.string()), (HOSTILE_NAME, pa.string()), ("split", pa.string())])
+RUN: Final = "20261123T080000Z-aaaaaa"
+BEGAN: Final = datetime(2026, 11, 23, 8, tzinfo=UTC)
+ROWS: Final = 73
+KEPT: Final = 70
+
+
+def photos() -> list[Path]:
+    """Return the photographs of the dataset: every mode and container, one of 10 megapixels."""
+    return sorted(path for path in PHOTOS.iterdir() if path.name[:2] in USABLE)
+
+
+def outcomes() -> Iterator[tuple[Outcome, bytes | None]]:
+    """Yield what became of each variation, with its image: three strengths in two shapes of each photograph."""
+    place = 0
+    for number, photo in enumerate(photos()):
+        decoded = decode_source(photo.read_bytes())
+        labels = {
+            "subject": photo.stem.split("_")[1],
+            HOSTILE_NAME: HOSTILE if number == 0 else None,
+            "split": "test" if number % 4 == 3 else "train",
+        }
+        of = source(photo.stem, uri=photo.as_uri(), labels=labels)
+        for at, shape in enumerate(("1:1", "16:9" if number % 2 else "3:4")):
+            for guidance in GUIDANCES:
+                parameters = Parameters(guidance=guidance, aspect_ratio=shape, megapixels="0.25")  # type: ignore[arg-type]
+                (made,) = expand(of, Recipe(parameters=parameters, seed=1000 * (number + 1) + at))
+                seconds = 13.5 + (place * 37 % 60) / 8
+                end = BEGAN + timedelta(seconds=20 + place * 1.6)
+                place += 1
+                one = outcome(
+                    of=made,
+                    request_id=f"request-{place}",
+                    submitted_at=end - timedelta(seconds=seconds),
+                    completed_at=end,
+                    metrics=Metrics(total_seconds=seconds, queue_seconds=seconds - 12, inference_seconds=12.0),
+                    polls=2 + (place % 7 == 0) + (place % 11 == 0),
+                )
+                if place in {20, 45}:
+                    yield _lost(one, "failed" if place == 20 else "unknown"), None
+                    continue
+                size = parameters.expected_size()
+                assert size is not None
+                content = make_variation(decoded, size=size, key=str(place), output_format="jpg", output_quality=85)
+                yield _stored(one, content, size), content
+
+
+def _lost(one: Outcome, status: str) -> Outcome:
+    errors = {"failed": "the content policy refused the image", "unknown": "the answer to its submit was lost"}
+    codes = {"failed": "content_policy", "unknown": "submit_unknown"}
+    return outcome(status, of=one.variation, error=errors[status], error_code=codes[status], request_id=None)
+
+
+def _stored(one: Outcome, content: bytes, size: tuple[int, int]) -> Outcome:
+    name, digest = one.variation.variation_id, hashlib.sha256(content).hexdigest()
+    stored = StoredImage(f"images/{name[:2]}/{name}.jpg", *size, bytes=len(content), format="jpg", sha256=digest)
+    return outcome(
+        of=one.variation,
+        image=stored,
+        request_id=one.request_id,
+        submitted_at=one.submitted_at,
+        completed_at=one.completed_at,
+        metrics=one.metrics,
+        polls=one.polls,
+    )
+
+
+async def furnish(storage: Storage) -> None:
+    """Publish it: 72 variations of 12 sources, of which one failed and one is unknown, and a refused row."""
+    made = []
+    for one, content in outcomes():
+        made.append(one)
+        if content is not None and one.image is not None:
+            await storage.put(one.image.file_name, content)
+    await write_part(storage, RUN, made, labels=LABELS)
+    await refuse(storage, RUN, RejectedSource(7, "guidance is 12, allowed are 0 to 10", "strong", "s3://b/strong.jpg"))
+    await publish(storage, [RUN])
+    await judge(storage)
+    plan = Plan(run_id=RUN, source="manifest.csv", destination=storage.uri, images=len(made), new=len(made))
+    tally = Tally(kept=KEPT, failed=1, unknown=1, paid=KEPT, cost_usd=0.031 * KEPT, variations=len(made))
+    receipt = Receipt.of(plan, tally, started_at=BEGAN.isoformat(), seconds=135.0, requests={"poll": 163, "submit": 72})
+    await storage.put(receipt_key(RUN), receipt.to_bytes())
+
+
+async def judge(storage: Storage) -> None:
+    """Add a gate's columns: what it measured, and its verdict."""
+    table = pq.read_table(io.BytesIO(await storage.get(METADATA_KEY)))
+    kept = [status == "kept" for status in table.column("status").to_pylist()]
+    distances = [6 + at * 29 % 31 if is_kept else None for at, is_kept in enumerate(kept)]
+    verdicts = [_verdict(distance) for distance in distances]
+    table = table.append_column("source_distance", pa.array(distances, pa.int32()))
+    table = table.append_column("verdict", pa.array(verdicts, pa.string()))
+    await storage.put(METADATA_KEY, parquet_bytes(table))
+
+
+def _verdict(distance: int | None) -> str | None:
+    if distance is None:
+        return None
+    reasons = ["copy"] * (distance < 9) + ["near-duplicate"] * (distance % 8 == 0)
+    return f"flagged: {', '.join(reasons)}" if reasons else "passed"
+
+
+def gradient(size: tuple[int, int] = (300, 200), mode: str = "RGB") -> Image.Image:
+    """Return an image that is dark above and light below."""
+    return Image.linear_gradient("L").resize(size).convert(mode)

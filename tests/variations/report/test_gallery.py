@@ -1,0 +1,302 @@
+"""The gallery as a person meets it: in a browser, with real photographs."""
+
+import socket
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from variations.report import write_report
+from variations.storage import Storage
+
+from .browser import NARROW, WIDE, Gallery
+from .scene import HOSTILE, HOSTILE_NAME, KEPT, ROWS, furnish
+
+
+def test_each_source_stands_beside_its_variations(gallery: Gallery) -> None:
+    """With alt texts that say what is varied; what failed says why in its place; nothing is asked for but the page."""
+    alts = [image.get_attribute("alt") or "" for image in gallery.all("#wall img")]
+    assert alts[0] == "Source 01_rocket_rgb"
+    assert alts[1].startswith("Variation of 01_rocket_rgb: 1:1 · guidance 2, seed 1000, subject rocket")
+    assert alts[7] == "Source 02_retina_1411_square"
+    assert gallery.counts == f"{ROWS} images of 13 sources"
+    failed = gallery.find("[data-status=failed]")
+    assert "content_policy" in failed.text
+    assert len(gallery.requests()) == 1
+    assert gallery.complaints() == []
+
+
+def test_pictures_for_people(gallery: Gallery, dataset_uri: str) -> None:
+    """Light and dark, wide and narrow: nothing lies beyond the right edge."""
+    for width, size in (("wide", WIDE), ("narrow", NARROW)):
+        for scheme in ("light", "dark"):
+            gallery.open(f"{dataset_uri}/report.html", size=size, scheme=scheme)
+            for view in ("images", "failures", "figures"):
+                gallery.click(f"[data-view={view}]")
+                gallery.picture(f"{view}-{width}-{scheme}")
+                overflow = gallery.run("return document.documentElement.scrollWidth - innerWidth")
+                assert overflow <= 0, (view, width)
+            gallery.click("[data-view=images]")
+            gallery.click("#wall .tile:not(.source)")
+            gallery.wait_for_the_image()
+            gallery.picture(f"large-{width}-{scheme}")
+            gallery.press(Keys.ESCAPE)
+        light, dark = (_background(gallery, scheme, size) for scheme in ("light", "dark"))
+        assert light > 200
+        assert dark < 60
+    gallery.click("#filters-button")
+    gallery.picture("filters-narrow-dark")
+    assert gallery.find("#filters").is_displayed()
+
+
+def _background(gallery: Gallery, scheme: str, size: tuple[int, int]) -> int:
+    gallery.appear(size=size, scheme=scheme)
+    return int(gallery.run("return Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])"))
+
+
+def test_filters_count_and_combine(gallery: Gallery) -> None:
+    """Within a filter either, between filters both; each choice says how many it would show; counts follow."""
+    assert gallery.choices("status") == {"failed": 1, "kept": KEPT, "rejected": 1, "unknown": 1}
+    gallery.choose("status", "kept")
+    assert gallery.counts == f"{KEPT} of {ROWS} images of 12 sources"
+    gallery.choose("subject", "rocket")
+    assert gallery.counts == f"6 of {ROWS} images of 1 source"
+    gallery.choose("subject", "retina")
+    assert gallery.counts == f"12 of {ROWS} images of 2 sources"
+    assert gallery.choices("guidance") == {"2": 4, "3": 4, "4.5": 4, "–": 0}
+    gallery.choose("guidance", "3")
+    assert {tile.text.rpartition(" ")[2] for tile in gallery.all("#wall .tile:not(.source)")} == {"3"}
+    gallery.choose("split", "test")
+    assert gallery.counts == f"0 of {ROWS} images of 0 sources"
+    assert gallery.find("#nothing").is_displayed()
+    gallery.click("#clear")
+    assert gallery.counts == f"{ROWS} images of 13 sources"
+    assert gallery.complaints() == []
+
+
+def test_a_verdict_is_filtered_by_each_of_its_reasons(gallery: Gallery) -> None:
+    """`flagged: copy, near-duplicate` is found under either."""
+    numbers = gallery.choices("verdict")
+    assert set(numbers) == {"flagged: copy", "flagged: near-duplicate", "passed", "–"}
+    assert sum(numbers.values()) >= ROWS
+    gallery.choose("verdict", "flagged: copy")
+    assert {tile.text for tile in gallery.all("#wall .flag")} <= {"copy", "copy, near-duplicate"}
+    assert gallery.counts.startswith(f"{numbers['flagged: copy']} of ")
+
+
+def test_a_range_filters_numbers_of_which_there_are_many(gallery: Gallery) -> None:
+    """Such as a perceptual distance."""
+    gallery.find("[aria-label='source_distance at most']").send_keys("9")
+    gallery.click("#grouped")
+    gallery.run("document.getElementById('sort').value = 'source_distance'")
+    gallery.run("document.getElementById('sort').dispatchEvent(new Event('change'))")
+    distances = [int(tile.text.split("\n")[-1].split(" ")[0]) for tile in gallery.all("#wall .tile")]
+    assert distances
+    assert distances == sorted(distances)
+    assert max(distances) <= 9
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_sorting_shows_what_it_sorts_by(gallery: Gallery, descending: bool) -> None:
+    """Without groups the tiles stand in order; those without a value come last either way."""
+    gallery.click("#grouped")
+    gallery.click("#sort option[value=total_seconds]")
+    if descending:
+        gallery.click("#direction")
+    shown = [tile.text.split("\n")[-1] for tile in gallery.all("#wall .tile")]
+    seconds = [float(text.split(" s")[0]) for text in shown if " s" in text]
+    assert len(seconds) > 20
+    assert seconds == sorted(seconds, reverse=descending)
+
+
+def test_search_finds_words_of_labels_ids_and_errors(gallery: Gallery) -> None:
+    """All words have to be there, in any order; `/` leads to it."""
+    gallery.press("/")
+    gallery.press(*"policy coffee")
+    assert gallery.counts == f"1 of {ROWS} images of 1 source"
+    assert "q=policy+coffee" in gallery.fragment
+
+
+def test_the_large_view_shows_the_image_and_all_its_metadata(gallery: Gallery) -> None:
+    """The image itself, from beside the page; its source beside it; each column of the metadata."""
+    gallery.click("#wall .tile:not(.source)")
+    gallery.wait_for_the_image()
+    assert gallery.is_large
+    image = gallery.find("#large figure:not(.source) img")
+    file_name = gallery.fact("file_name")
+    assert str(image.get_attribute("src")).endswith(file_name)
+    assert gallery.run("return arguments[0].naturalWidth", image) == int(gallery.fact("width")) == 512
+    assert gallery.find("#large figure.source img").get_attribute("alt") == "Source 01_rocket_rgb"
+    names = {name.text for name in gallery.all("#large-facts dt")}
+    assert {"variation_id", "sha256", "run_id", "cost_usd", "verdict", "split", "subject", "seed"} <= names
+    assert gallery.fact("status") == "kept"
+    assert [url.rpartition("/")[2] for url in gallery.requests()] == ["report.html", file_name.rpartition("/")[2]]
+    assert gallery.complaints() == []
+
+
+def test_the_keyboard_reaches_everything(gallery: Gallery) -> None:
+    """Arrows move, Enter opens, arrows go on, Escape closes and leads back to the tile."""
+    gallery.press(Keys.ARROW_RIGHT)
+    assert gallery.focused == "Source 01_rocket_rgb"
+    gallery.press(Keys.ARROW_RIGHT)
+    assert gallery.focused.startswith("Variation of 01_rocket_rgb: 1:1 · guidance 2")
+    gallery.press(Keys.ARROW_DOWN)
+    assert gallery.focused.startswith("Variation of 02_retina_1411_square")
+    gallery.press(Keys.ARROW_UP, Keys.ENTER)
+    assert (gallery.is_large, gallery.fact("seed")) == (True, "1000")
+    gallery.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert gallery.fact("guidance") == "4.5"
+    gallery.press(Keys.ARROW_DOWN)
+    assert (gallery.fact("source_id"), gallery.fact("guidance")) == ("02_retina_1411_square", "2")
+    gallery.press(Keys.ARROW_UP)
+    assert (gallery.fact("source_id"), gallery.fact("guidance")) == ("01_rocket_rgb", "2")
+    gallery.press(Keys.ESCAPE)
+    assert not gallery.is_large
+    assert gallery.focused.startswith("Variation of 01_rocket_rgb: 1:1 · guidance 2")
+    gallery.press(Keys.END)
+    assert "rejected" in gallery.focused
+    assert gallery.run("return scrollY") > 500
+    assert gallery.complaints() == []
+
+
+def test_the_address_holds_what_is_shown(gallery: Gallery, dataset_uri: str) -> None:
+    """A filtered view can be handed on, the image that is open included."""
+    gallery.choose("subject", "retina")
+    gallery.click("#sort option[value=guidance]")
+    gallery.click("#direction")
+    gallery.click("#wall .tile:not(.source)")
+    fragment, seed = gallery.fragment, gallery.fact("seed")
+    gallery.open(f"{dataset_uri}/report.html#{fragment}")
+    assert gallery.is_large
+    assert (gallery.fact("seed"), gallery.fact("guidance")) == (seed, "4.5")
+    gallery.press(Keys.ESCAPE)
+    assert gallery.counts == f"6 of {ROWS} images of 1 source"
+    assert gallery.fragment == fragment.partition("&item=")[0]
+
+
+def test_only_what_is_in_view_is_in_the_page(gallery: Gallery) -> None:
+    """The rest comes as one scrolls, and goes."""
+    gallery.click("[data-size='260']")
+    first = {tile.get_attribute("data-cell") for tile in gallery.all("#wall .tile")}
+    assert len(first) < ROWS
+    gallery.scroll_to_the_end()
+    gallery.wait_for_pictures()
+    last = {tile.get_attribute("data-cell") for tile in gallery.all("#wall .tile")}
+    assert str(ROWS + 13 - 1) in last
+    assert first - last
+
+
+def test_hostile_texts_are_texts(gallery: Gallery) -> None:
+    """A label that is a program is shown as it is written, and does not run."""
+    gallery.click("#wall .tile:not(.source)")
+    assert gallery.fact(HOSTILE_NAME) == HOSTILE
+    gallery.press(Keys.ESCAPE)
+    gallery.press("/")
+    gallery.press(*"onerror=")
+    assert gallery.counts == f"6 of {ROWS} images of 1 source"
+    assert gallery.run("return window.ran ?? null") is None
+    assert gallery.run("return document.querySelectorAll('[onerror], [onclick], i').length") == 0
+    assert gallery.complaints() == []
+
+
+def test_the_policy_lets_nothing_out(gallery: Gallery) -> None:
+    """Whatever would run in it: no image from elsewhere, no connection, no HTML made of text."""
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        outside.setblocking(False)
+        url = f"http://127.0.0.1:{outside.getsockname()[1]}/"
+        gallery.run("document.body.append(Object.assign(new Image(), { src: arguments[0] }))", url)
+        failure = gallery.run("return fetch(arguments[0]).then(() => 'went out', (error) => String(error))", url)
+        assert failure.startswith("TypeError")
+        assert gallery.run("try { document.body.innerHTML = '<p>' } catch (error) { return error.name }") == "TypeError"
+        refused = " ".join(gallery.complaints())
+        assert "img-src" in refused
+        assert "connect-src" in refused
+        with pytest.raises(BlockingIOError):
+            outside.accept()
+
+
+def test_failures_lead_to_their_images(gallery: Gallery) -> None:
+    """By reason, with what one of them says."""
+    gallery.click("[data-view=failures]")
+    rows = [row.text for row in gallery.all("#failures tbody tr")]
+    assert len(rows) == 3
+    assert rows[0].startswith("failed content_policy 1 – the content policy refused the image")
+    gallery.click("#failures tbody button")
+    assert gallery.counts == f"1 of {ROWS} images of 1 source"
+    assert "content_policy" in gallery.find("#wall [data-status=failed]").text
+
+
+def test_the_runs_are_shown_in_figures(gallery: Gallery) -> None:
+    """Histograms whose bars say what they count, and each run's receipt."""
+    gallery.click("[data-view=figures]")
+    titles = [title.text for title in gallery.all("#figures h3")]
+    assert titles == [
+        *("Latency", "Images over time", "Cost an image", "Requests an image", "Distance to the source"),
+    ]
+    requests = gallery.all("#figures figure")[3].find_elements("css selector", "rect title")
+    assert [title.get_property("textContent") for title in requests] == ["3 requests: 54", "4 requests: 16"]
+    assert gallery.find("#figures tbody").text.split()[-2:] == ["3.36", "–"]
+
+
+@pytest.fixture
+def slow(dataset_uri: str) -> Iterator[tuple[str, Event]]:
+    """Serve the page up to the middle of its second chunk of pictures, and the rest when that is set."""
+    page = Path(dataset_uri.removeprefix("file://"), "report.html").read_bytes()
+    half = page.index(b'id="chunk-1">') + 1000
+    go_on = Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(page[:half])
+            go_on.wait()
+            self.wfile.write(page[half:])
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the server's own signature
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/report.html", go_on
+    go_on.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_page_that_is_still_coming_is_used(browser: Gallery, slow: tuple[str, Event]) -> None:
+    """Filters work and pictures that have come are seen; the others follow."""
+    url, go_on = slow
+    browser.appear(size=WIDE, scheme="light")
+    browser.leave()
+    browser.go(url)
+    browser.wait_for_pictures()
+    browser.choose("subject", "rocket")
+    assert browser.counts == f"6 of {ROWS} images of 1 source"
+    browser.choose("subject", "rocket")
+    browser.scroll_to_the_end()
+    assert browser.run("return [...document.querySelectorAll('#wall img')].some((image) => !image.naturalWidth)")
+    go_on.set()
+    browser.wait_for_pictures()
+    assert browser.run("return document.readyState") != "loading"
+
+
+async def test_a_presigned_link_opens_it_from_s3(browser: Gallery, s3_dataset: Storage) -> None:
+    """Nothing but the page is asked for, for nothing else could be had: the large view shows the thumbnail."""
+    await furnish(s3_dataset)
+    written = await write_report(s3_dataset, local_sources=True)
+    assert written.uri.startswith("s3://")
+    browser.open(await s3_dataset.presigned_url(written.key, expires_seconds=600))
+    assert browser.counts == f"{ROWS} images of 13 sources"
+    browser.click("#wall .tile:not(.source)")
+    browser.wait_for_pictures()
+    assert "a presigned link opens this page alone" in browser.find("#large figure:not(.source)").text
+    assert len(browser.requests()) == 1
+    assert browser.complaints() == []

@@ -1,0 +1,81 @@
+"""From a dataset to its gallery, and again."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.variations.examples import outcome, write_part
+from variations.dataset import METADATA_KEY
+from variations.errors import ObjectNotFound, StorageError
+from variations.publish import publish
+from variations.report import write_report
+from variations.status import read_status
+from variations.storage import Storage
+
+from .scene import KEPT, ROWS, furnish, photos
+
+
+async def data_of(storage: Storage) -> dict[str, Any]:
+    """Return the data of the gallery."""
+    page = (await storage.get("report.html")).decode()
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+async def test_it_lies_beside_the_data(any_dataset: Storage) -> None:
+    """All rows, a picture of each image and of each source that can be had; a second time nothing is fetched."""
+    await furnish(any_dataset)
+    told: list[tuple[int, int]] = []
+    written = await write_report(any_dataset, local_sources=True, on_progress=lambda *at: told.append(at))
+    sources = len(photos())
+    assert written.uri == f"{any_dataset.uri}/report.html"
+    assert (written.rows, written.shown, written.pictures) == (ROWS, ROWS, KEPT + sources)
+    # The refused row's source is nowhere.
+    assert (written.fetched, written.missing) == (KEPT + sources, 1)
+    assert told[-1] == (KEPT + sources + 1, KEPT + sources + 1)
+    data = await data_of(any_dataset)
+    assert len(data["source_of_row"]) == ROWS
+    assert len(data["sources"]) == sources + 1
+    assert sum(number >= 0 for number in data["picture_of_row"]) == KEPT
+    assert data["runs"][0]["kept"] == KEPT
+    again = await write_report(any_dataset, local_sources=True)
+    assert (again.fetched, again.pictures) == (0, KEPT + sources)
+    assert dict(again.lines())["pictures"] == f"{KEPT + sources}, 0 of them new; 1 could not be had"
+
+
+async def test_it_is_no_run(dataset: Storage) -> None:
+    """What it keeps for the next one is not taken for a run."""
+    await furnish(dataset)
+    before = await read_status(dataset, runs=5)
+    await write_report(dataset)
+    after = await read_status(dataset, runs=5)
+    assert [run["run_id"] for run in after.runs] == [run["run_id"] for run in before.runs]
+
+
+async def test_images_that_are_gone_leave_their_places(dataset: Storage) -> None:
+    """With the reason; the page is written all the same."""
+    await write_part(dataset, "run-1", [outcome()])
+    await publish(dataset, ["run-1"])
+    written = await write_report(dataset)
+    assert (written.pictures, written.missing) == (0, 2)
+    data = await data_of(dataset)
+    assert data["picture_of_row"] == [-1]
+    assert "images/" in data["missing_of_row"]["0"]
+
+
+async def test_a_place_without_a_dataset_is_one_clear_error(any_dataset: Storage) -> None:
+    """Nothing is written."""
+    with pytest.raises(ObjectNotFound, match=r"no dataset at .*: it has no metadata\.parquet"):
+        await write_report(any_dataset)
+    assert not await any_dataset.exists("report.html")
+
+
+async def test_damaged_metadata_is_one_clear_error(any_dataset: Storage) -> None:
+    """It says what to do."""
+    await any_dataset.put(METADATA_KEY, b"PAR1 but not really")
+    with pytest.raises(StorageError, match="is damaged, or another program's"):
+        await write_report(any_dataset)
