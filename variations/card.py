@@ -124,6 +124,7 @@ def card_text(
     name: str,
     splits_text: str = "",
     data_files: dict[str, str] | None = None,
+    features: list[dict[str, Any]] | None = None,
 ) -> str:
     """Return the card.
 
@@ -132,8 +133,9 @@ def card_text(
         name: what it is called.
         splits_text: how its splits were made, in Markdown.
         data_files: by split, where the files of an export are; without it, it is the image folder that is described.
+        features: of the files of an export, where `datasets` has to be told.
     """
-    front = yaml.safe_dump(_front(summary, name, data_files), sort_keys=False, allow_unicode=True, width=1000)
+    front = yaml.safe_dump(_front(summary, name, data_files, features), sort_keys=False, allow_unicode=True, width=1000)
     parts = [
         f"---\n{front}---\n{MARK}\n",
         f"# {name}\n",
@@ -149,7 +151,9 @@ def card_text(
     return "\n".join(parts)
 
 
-def _front(summary: Summary, name: str, data_files: dict[str, str] | None) -> dict[str, Any]:
+def _front(
+    summary: Summary, name: str, data_files: dict[str, str] | None, features: list[dict[str, Any]] | None
+) -> dict[str, Any]:
     size = next((at for at, limit in enumerate(_SIZES) if summary.kept < limit), len(_SIZES))
     front: dict[str, Any] = {
         "pretty_name": name,
@@ -162,6 +166,8 @@ def _front(summary: Summary, name: str, data_files: dict[str, str] | None) -> di
     if summary.labels:
         front["task_categories"] = ["image-classification"]
     config = _config(summary, data_files)
+    if features:
+        front["dataset_info"] = {"config_name": "default", "features": features}
     if config:
         front["configs"] = [{"config_name": "default", **config}]
     return front

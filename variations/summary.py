@@ -17,7 +17,7 @@ from variations.parameters import PARAMETER_NAMES
 # Of a column with more values than this, only the range is told.
 MOST_VALUES: Final = 20
 VERDICT: Final = "verdict"
-_OF_RUNS: Final = ("status", "model", "cost_usd", "completed_at", "bytes", "file_name")
+_OF_RUNS: Final = ("status", "model", "cost_usd", "completed_at", "bytes", "file_name", "format")
 
 
 @dataclass(slots=True)
@@ -79,6 +79,7 @@ class Summary:
         bytes: of all images.
         cost_usd: what the rows cost.
         models: which made them.
+        formats: of the images.
         parameters: the API's, as sent, of the images that are there.
         labels: the manifest's other columns, by name, with their type and values.
         verdicts: of the quality gate, where there was one.
@@ -93,6 +94,7 @@ class Summary:
     bytes: int = 0
     cost_usd: float = 0.0
     models: Values = field(default_factory=Values)
+    formats: Values = field(default_factory=Values)
     parameters: dict[str, Values] = field(default_factory=dict)
     labels: dict[str, tuple[str, Values]] = field(default_factory=dict)
     verdicts: Values = field(default_factory=Values)
@@ -113,6 +115,7 @@ class Summary:
         kept = kept_rows(batch)
         self.bytes += pc.sum(kept.column("bytes")).as_py() or 0
         self.models.add(kept.column("model"))
+        self.formats.add(kept.column("format"))
         times = Values(is_many=True)
         times.add(kept.column("completed_at"))
         self.first = min((at for at in (self.first, times.least) if at is not None), default=None)

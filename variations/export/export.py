@@ -169,7 +169,7 @@ class _Work:
         for shard in shards:
             export.splits[shard.split] = export.splits.get(shard.split, 0) + len(shard.keys)
         export.splits = dict(sorted(export.splits.items()))
-        await self._write_card(summary, export, shards)
+        await self._write_card(summary, export, shards, schema)
         return export
 
     def _check_splits(self, rows: Rows, summary: Summary, found: Collection[str]) -> None:
@@ -226,7 +226,7 @@ class _Work:
         if len(export.missing_images) < MOST_NAMED:
             export.missing_images.append(f"{self.storage.uri_of(row.file_name)} {reason}")
 
-    async def _write_card(self, summary: Summary, export: Export, shards: list[Shard]) -> None:
+    async def _write_card(self, summary: Summary, export: Export, shards: list[Shard], schema: pa.Schema) -> None:
         if not export.splits:
             return
         # An export without splits is one split for `datasets`, by its own word for it.
@@ -241,8 +241,12 @@ class _Work:
             bytes=sum(shard.size_bytes for shard in shards),
         )
         files = {name: f"{split}-*.{self.format.extension}" for name, split in named.items()}
-        name = self.storage.uri.rstrip("/").rpartition("/")[2]
-        await put_card(self.target, card_text(there, name=f"{name}, as {self.format.name}", data_files=files))
+        features = None
+        # Of images of several kinds `datasets` makes no one column.
+        if self.format.features is not None and len(summary.formats.counts) == 1:
+            features = self.format.features(schema, next(iter(summary.formats.counts)))
+        name = f"{self.storage.uri.rstrip('/').rpartition('/')[2]}, as {self.format.name}"
+        await put_card(self.target, card_text(there, name=name, data_files=files, features=features))
 
 
 @dataclass(slots=True)

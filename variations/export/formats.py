@@ -5,13 +5,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
 from variations.export.parquet import parquet_shard
 from variations.export.rows import Row
-from variations.export.webdataset import tar_shard
+from variations.export.webdataset import tar_features, tar_shard
 
 Add = Callable[[Row, bytes], None]
 
@@ -26,6 +26,7 @@ class Format:
         content_type: of the objects.
         open: makes a file, and gives what adds an image to it; the same images make the same bytes.
         one_schema: whether the shards of an export must all have the same columns.
+        features: what `datasets` has to be told of them, for images with an extension; None if they tell it themselves.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Format:
     content_type: str
     open: Callable[[Path, pa.Schema], AbstractContextManager[Add]]
     one_schema: bool
+    features: Callable[[pa.Schema, str], list[dict[str, Any]]] | None
 
     def fingerprint(self, schema: pa.Schema) -> str:
         """Return what has to be the same for a shard to be of use beside others."""
@@ -42,7 +44,7 @@ class Format:
 FORMATS: Final = {
     one.name: one
     for one in (
-        Format("webdataset", "tar", "application/x-tar", tar_shard, one_schema=False),
-        Format("parquet", "parquet", "application/vnd.apache.parquet", parquet_shard, one_schema=True),
+        Format("webdataset", "tar", "application/x-tar", tar_shard, one_schema=False, features=tar_features),
+        Format("parquet", "parquet", "application/vnd.apache.parquet", parquet_shard, one_schema=True, features=None),
     )
 }

@@ -29,7 +29,9 @@ def picture(name: str) -> bytes:
 
 def wanted(**splits: int) -> list[Wanted]:
     """Return names of so many sources for each split; `none` stands for sources without one."""
-    return [(f"{split}{number}", None if split == "none" else split) for split, n in splits.items() for number in range(n)]
+    return [
+        (f"{split}{number}", None if split == "none" else split) for split, n in splits.items() for number in range(n)
+    ]
 
 
 async def publish_images(
@@ -87,7 +89,9 @@ async def change_metadata(storage: Storage, column: str, values: dict[str, Any])
     table = await metadata_of(storage)
     rows = zip(table.column("source_id").to_pylist(), table.column(column).to_pylist(), strict=True)
     changed = pa.array([values.get(name, value) for name, value in rows], table.schema.field(column).type)
-    await storage.put(METADATA_KEY, parquet_bytes(table.set_column(table.schema.get_field_index(column), column, changed)))
+    await storage.put(
+        METADATA_KEY, parquet_bytes(table.set_column(table.schema.get_field_index(column), column, changed))
+    )
 
 
 async def contents(storage: Storage, prefix: str = "") -> dict[str, bytes]:
