@@ -33,6 +33,7 @@ _ROWS_AT_ONCE: Final = 500
 _DIGEST_BYTES: Final = 16
 KEY_BYTES: Final = 36
 KEY: Final = pa.binary(KEY_BYTES)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +105,27 @@ def _key(record: dict[str, Any]) -> bytes:
 
 def json_line(record: dict[str, Any]) -> bytes:
     """Return a record as JSON, always the same for the same values."""
-    return json.dumps(record, ensure_ascii=False, sort_keys=True, allow_nan=False).encode("utf-8", "backslashreplace")
+    return _ENCODER.encode(record).encode("utf-8", "backslashreplace")
 
 
-def _records(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
-    return [{name: _json_value(value) for name, value in row.items()} for row in batch.to_pylist()]
+def _records(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows as JSON values, their columns by name: the metadata's order may change, what is in it did not."""
+    names = sorted(batch.schema.names)
+    columns = [_json_values(batch.column(name)) for name in names]
+    return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+
+
+def _json_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return values
+    return [_json_value(value) for value in values]
 
 
 def _json_value(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(name): _json_value(inner) for name, inner in value.items()}
+        return {str(name): _json_value(value[name]) for name in sorted(value, key=str)}
     if isinstance(value, list | tuple):
         return [_json_value(inner) for inner in value]
     if isinstance(value, float):
