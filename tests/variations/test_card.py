@@ -1,8 +1,11 @@
 """The dataset card, and the metadata of each split: what `datasets` and people are told."""
 
 import io
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -10,6 +13,7 @@ import yaml
 from tests.variations.export.made import change_metadata, contents, metadata_of, publish_images, wanted
 from tests.variations.published import Interleaved
 from variations.card import MARK, write_card
+from variations.dataset import parquet_bytes
 from variations.errors import BadInput, StorageError
 from variations.storage import Storage
 
@@ -139,8 +143,6 @@ async def test_rows_that_came_in_between_are_in_the_card(dataset: Storage) -> No
     await publish_images(dataset, wanted(train=1))
 
     async def publish_more() -> None:
-        table = await metadata_of(dataset)
-        del table
         await publish_images(dataset, wanted(train=5))
 
     class Between(Interleaved):
@@ -190,3 +192,41 @@ async def test_damaged_metadata_is_named(dataset: Storage) -> None:
     await dataset.put("metadata.parquet", b"no parquet")
     with pytest.raises(StorageError, match=r"metadata\.parquet cannot be read"):
         await write_card(dataset)
+
+
+async def test_labels_of_every_plain_kind_are_told_and_others_are_named(dataset: Storage) -> None:
+    """A card must not fail at a column that metadata can hold."""
+    columns = {
+        "flag": pa.array([True, False, None]),
+        "day": pa.array([date(2026, 1, 2), date(2026, 1, 3), None]),
+        "at": pa.array([datetime(2026, 1, 2, tzinfo=UTC)] * 3, pa.timestamp("us", tz="UTC")),
+        "odd": pa.array([float("nan"), 1.0, 2.0]),
+        "long": pa.array(["a", "b", None], pa.large_string()),
+        "box": pa.array([[1.0], [], None], pa.list_(pa.float32())),
+        "raw": pa.array([b"a", b"b", b"c"]),
+        "empty": pa.nulls(3, pa.string()),
+        "price": pa.array([Decimal("1.50")] * 3),
+    }
+    await publish_images(dataset, wanted(train=3))
+    table = await metadata_of(dataset)
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    await dataset.put("metadata.parquet", parquet_bytes(table))
+    await write_card(dataset)
+    lines = {
+        line.split("|")[1].strip(): line for line in (await card_of(dataset)).splitlines() if line.startswith("| ")
+    }
+    assert set(columns) <= set(lines)
+    assert "True (1)" in lines["flag"]
+    assert "2026-01-03 (1)" in lines["day"]
+
+
+async def test_a_column_with_many_values_is_told_by_its_range(dataset: Storage) -> None:
+    """A card is for people."""
+    await publish_images(dataset, wanted(train=30))
+    await change_metadata(dataset, "weight", {f"train{number}": float(number) for number in range(30)})
+    await change_metadata(dataset, "class", {f"train{number}": f"kind {number}" for number in range(30)})
+    await write_card(dataset)
+    card = await card_of(dataset)
+    assert "| weight | double | 0 to 29 |" in card
+    assert "| class | string | more than 20 values |" in card
