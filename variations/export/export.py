@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any, Final
 
@@ -285,11 +285,13 @@ def _compared(rows: Rows, shards: list[Shard], fingerprint: str) -> tuple[list[_
     """
     keys = pa.concat_arrays([shard.keys for shard in shards])
     shard_of = np.repeat(np.arange(len(shards), dtype=np.int32), [len(shard.keys) for shard in shards])
+    # In one go: what is looked up in is hashed anew with each call.
+    wanted = pa.chunked_array([keys_of(batch) for batch in rows.batches()], KEY)
+    places = pc.index_in(wanted, value_set=keys).fill_null(-1).to_numpy()
+    in_shard = np.where(places < 0, np.int32(-1), shard_of[places])
     seen = np.zeros(len(keys), np.bool_)
-    in_shard: list[_Numbers] = []
-    for batch in rows.batches():
-        places = pc.index_in(keys_of(batch), value_set=keys).fill_null(-1).to_numpy(zero_copy_only=False)
-        in_shard.append(np.where(places < 0, np.int32(-1), shard_of[places]))
-        seen[places[places >= 0]] = True
+    seen[places[places >= 0]] = True
     other_columns = [number for number, shard in enumerate(shards) if shard.fingerprint != fingerprint]
-    return in_shard, sorted({*shard_of[~seen].tolist(), *other_columns})
+    stale = sorted({*shard_of[~seen].tolist(), *other_columns})
+    lengths = [len(chunk) for chunk in wanted.chunks]
+    return [in_shard[end - length : end] for length, end in zip(lengths, accumulate(lengths), strict=True)], stale

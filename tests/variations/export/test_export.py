@@ -15,7 +15,7 @@ from PIL import Image
 from tests.variations.export.made import change_metadata, contents, metadata_of, picture, publish_images, wanted
 from variations.dataset import METADATA_KEY, parquet_bytes
 from variations.errors import AccessDenied, BadInput, ObjectNotFound
-from variations.export import FORMATS, Export, Progress, export_dataset, export_key
+from variations.export import FORMATS, Export, Progress, export_dataset, export_key, rows
 from variations.storage import Storage, open_storage
 
 SMALL = 2_000
@@ -237,6 +237,28 @@ async def test_an_image_that_changes_its_split_leaves_the_old_one(any_dataset: S
     assert [shard.partition("-")[0] for shard, row, _ in found if row["source_id"] == "train0"] == ["test"]
     assert done.splits == {"test": 3, "train": 3}
     assert len(done.removed) == 1
+
+
+async def test_a_split_that_is_empty_now_has_no_shards(dataset: Storage) -> None:
+    """All its images went to another one, which is exported later."""
+    await publish_images(dataset, wanted(train=2, test=2))
+    await exported(dataset, "webdataset")
+    await change_metadata(dataset, "split", {"train0": "test", "train1": "test"})
+    done = await exported(dataset, "webdataset", only=["train"])
+    assert (done.removed, done.splits) == (["train-000000.tar"], {"test": 2})
+    assert (await exported(dataset, "webdataset")).splits == {"test": 4}
+
+
+async def test_more_rows_than_a_batch_are_compared(dataset: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which rows are new is known of each batch of them."""
+    monkeypatch.setattr(rows, "ROW_GROUP_ROWS", 4)
+    await publish_images(dataset, wanted(train=10))
+    await exported(dataset, "webdataset")
+    await publish_images(dataset, wanted(train=15))
+    await change_metadata(dataset, "class", {"train9": "corrected"})
+    assert (await exported(dataset, "webdataset")).splits == {"train": 15}
+    assert len({row["source_id"] for _, row, _ in await records_in(dataset, "webdataset")}) == 15
+    assert (await exported(dataset, "webdataset")).written == []
 
 
 async def test_a_label_that_changes_is_written_anew(dataset: Storage) -> None:
