@@ -9,6 +9,7 @@ from flows.commands.demo import demo
 from flows.commands.deploy import deploy
 from flows.commands.doctor import doctor
 from flows.commands.explain import explain
+from flows.commands.export import export
 from flows.commands.plan import plan
 from flows.commands.recover import recover
 from flows.commands.report import report
@@ -30,6 +31,7 @@ app.command(recover)
 app.command(status)
 app.command(explain)
 app.command(report)
+app.command(export)
 app.command(deploy)
 app.command(doctor)
 app.command(demo)
