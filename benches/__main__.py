@@ -28,7 +28,9 @@ WIDTH: Final = 120
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benches that are named, or the usual ones, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all but the last if none is named")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all but the last if none is named"
+    )
     parser.add_argument("--soak-images", type=_images, default=Options().soak_images, help="default: %(default)s")
     parser.add_argument(
         "--seed", type=_seed, default=Options().seed, help="of all that is drawn (default: %(default)s)"

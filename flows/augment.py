@@ -12,6 +12,7 @@ from tasks import (
     begun,
     check_deployment,
     day_of,
+    describe,
     ending,
     look_ahead,
     make_plan,
@@ -120,4 +121,6 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
                     else:
                         await make_shards(run, plan, limits=limits)
                     end.result = await publish(run)
+                    if end.result.kept:
+                        await describe(job.destination, split_rule=plan.split_rule)
     return end.state()  # type: ignore[no-any-return]

@@ -12,11 +12,14 @@ from prefect.cache_policies import NO_CACHE
 from tasks import shown
 from variations.api.client import Endpoint
 from variations.balance import with_balance
+from variations.card import write_card
 from variations.engine.limits import Limits
+from variations.errors import VariationsError
 from variations.estimate import estimate
 from variations.job import Job
 from variations.receipt import Plan, Receipt, RunStopped
 from variations.run import Run
+from variations.storage import open_storage
 from variations.tally import Recovery, Tally
 from variations.workers.worker import WorkerRun
 
@@ -83,3 +86,15 @@ async def publish(run: Run) -> Receipt:
         raise
     await shown.show_receipt(receipt)
     return receipt
+
+
+@task(name="describe", task_run_name="describe", retries=0, cache_policy=NO_CACHE, persist_result=False)
+async def describe(destination: str, *, split_rule: str = "") -> None:
+    """Write the dataset's card, and what `datasets` reads of its splits; without them it is a dataset all the same."""
+    storage = open_storage(destination)
+    try:
+        await write_card(storage, splits_text=split_rule and f"Sources are split {split_rule}.")
+    except VariationsError as error:
+        get_run_logger().warning("The dataset's card was not written: %s", error)
+    finally:
+        await storage.aclose()

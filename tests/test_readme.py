@@ -59,12 +59,13 @@ def test_the_table_of_settings_is_complete() -> None:
 
 
 def test_the_snippet_is_python() -> None:
-    """The README's Python compiles, and what it takes from the package is there."""
+    """The README's Python compiles, and what it takes from the package is there; the demo's test runs the other one."""
     import variations  # noqa: PLC0415 - what the snippet imports
 
-    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    snippet, loading = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     compile(snippet, "README.md", "exec")
     assert all(hasattr(variations, name) for name in re.findall(r"variations\.(\w+)\(", snippet))
+    assert "load_dataset" in loading
 
 
 def test_every_link_into_the_repository_leads_somewhere() -> None:

@@ -8,7 +8,6 @@
 give every split all rows. What is written here is derived from that one, and never read by a run.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,23 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from variations.dataset import METADATA_KEY, ROW_GROUP_ROWS, metadata_writer
-from variations.errors import BadInput
+from variations.splits import check_split
 
 SPLIT: Final = "split"
-# What `datasets` takes for the name of a split; `all` is its word for the union of them.
-_SPLIT_NAME: Final = re.compile(r"\w+(\.\w+)*", re.ASCII)
-
-
-def check_split(name: str) -> None:
-    """Refuse a split that `datasets` cannot load.
-
-    Raises:
-        BadInput: with the name.
-    """
-    if not _SPLIT_NAME.fullmatch(name) or name == "all":
-        raise BadInput(
-            f"{name!r} cannot be the name of a split: use letters, digits and '_', as in train, validation and test"
-        )
 
 
 def split_folder(split: str) -> str:

@@ -95,8 +95,8 @@ class Splitter:
         labels = {name: value for name, value in source.labels.items() if name != self._column}
         try:
             split = self._split_of(source, group)
-        except ValueError as error:
-            return RejectedSource(source.row, str(error), source.source_id, source.public_uri, labels)
+        except BadInput as error:
+            return RejectedSource(source.row, error.message, source.source_id, source.public_uri, labels)
         return replace(source, split=split, group=group, labels=labels)
 
     def is_augmented(self, source: Source) -> bool:
@@ -109,7 +109,7 @@ class Splitter:
             check_split(said)
             return said
         if not self._names:
-            raise ValueError("it has no split: name one, or give split_ratios")
+            raise BadInput("it has no split: name one, or give split_ratios")
         share = int.from_bytes(_digest(group or source.source_id)) / 2**64
         # The last bound is 1 but for what floats lose.
         return self._names[min(int(np.searchsorted(self._bounds, share, side="right")), len(self._names) - 1)]
@@ -174,7 +174,7 @@ def parse_ratios(text: str) -> tuple[tuple[str, float], ...]:
         try:
             check_split(name)
             ratios[name] = float(share)
-        except ValueError as error:
+        except (BadInput, ValueError) as error:
             raise BadInput(f"split_ratios: {part!r}: {error}") from None
         if not 0 < ratios[name] <= 1:
             raise BadInput(f"split_ratios: {part!r}: a share is above 0 and at most 1")
@@ -193,7 +193,7 @@ def parse_splits(text: str) -> tuple[str, ...]:
     try:
         for name in names:
             check_split(name)
-    except ValueError as error:
+    except BadInput as error:
         raise BadInput(f"augment_splits: {error}") from None
     if not names:
         raise BadInput("augment_splits: it names no split: nothing would be varied")
@@ -204,10 +204,10 @@ def check_split(name: str) -> None:
     """Make sure that a name can be a split's.
 
     Raises:
-        ValueError: it cannot.
+        BadInput: it cannot; with the name.
     """
     if not _NAME.fullmatch(name) or len(name) > _NAME_LENGTH or name == "all" or _TWO_DIGITS.fullmatch(name):
-        raise ValueError(f"{name[:_NAME_LENGTH]!r} can be no split: letters, digits and _ are, as in train")
+        raise BadInput(f"{name[:_NAME_LENGTH]!r} can be no split: letters, digits and _ are, as in train")
 
 
 def _text(value: object) -> str | None:

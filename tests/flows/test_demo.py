@@ -58,6 +58,21 @@ def test_the_demo_leaves_a_dataset_to_look_at(tmp_path: Path) -> None:
     assert frame["sha256"].nunique() == images
     assert not [line for line in done.stderr.splitlines() if "ERROR" in line or "Traceback" in line]
     assert not (former / "images" / "old.jpg").exists()
+    assert "report.html" in done.stderr
+    assert "image/webp" in (former / "report.html").read_text(encoding="utf-8")
+    assert (former / "README.md").read_text(encoding="utf-8").startswith("---")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (loading,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "load_dataset" in code]
+    loaded = subprocess.run(  # noqa: S603 - the README's own lines
+        [sys.executable, "-c", f"{loading}\n    print(image.size, label)"],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert loaded.stdout.splitlines().count("(1024, 1024) " + frame["subject"].iloc[0]) >= 2
     assert (former / MARKER).is_file()
 
 

@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from variations.dataset import ROW_GROUP_ROWS
-from variations.image_folder import SPLIT, check_split, kept_rows
+from variations.image_folder import SPLIT, kept_rows
+from variations.splits import check_split
 
 # The name of the shards of images that have no split.
 WITHOUT_SPLIT: Final = "data"
