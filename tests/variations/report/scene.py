@@ -30,7 +30,7 @@ GUIDANCES: Final = (2.0, 3.0, 4.5)
 # Would run, were it ever taken for HTML, and would end whatever holds it.
 HOSTILE: Final = '<img src=x onerror="window.ran=1"></script><script>window.ran=1</script><!--'
 HOSTILE_NAME: Final = "<i onclick=ran>note"
-LABELS: Final = pa.schema([("subject", pa.string()), (HOSTILE_NAME, pa.string()), ("split", pa.string())])
+LABELS: Final = pa.schema([("subject", pa.string()), (HOSTILE_NAME, pa.string())])
 RUN: Final = "20261123T080000Z-aaaaaa"
 BEGAN: Final = datetime(2026, 11, 23, 8, tzinfo=UTC)
 ROWS: Final = 73
@@ -47,12 +47,9 @@ def outcomes() -> Iterator[tuple[Outcome, bytes | None]]:
     place = 0
     for number, photo in enumerate(photos()):
         decoded = decode_source(photo.read_bytes())
-        labels = {
-            "subject": photo.stem.split("_")[1],
-            HOSTILE_NAME: HOSTILE if number == 0 else None,
-            "split": "test" if number % 4 == 3 else "train",
-        }
-        of = source(photo.stem, uri=photo.as_uri(), labels=labels)
+        labels = {"subject": photo.stem.split("_")[1], HOSTILE_NAME: HOSTILE if number == 0 else None}
+        split = "test" if number % 4 == 3 else "train"
+        of = source(photo.stem, uri=photo.as_uri(), labels=labels, split=split)
         for at, shape in enumerate(("1:1", "16:9" if number % 2 else "3:4")):
             for guidance in GUIDANCES:
                 parameters = Parameters(guidance=guidance, aspect_ratio=shape, megapixels="0.25")  # type: ignore[arg-type]
