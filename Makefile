@@ -1,8 +1,9 @@
 # One-word commands; CI calls the same.
 PYTHON ?= python3
 BIN := .venv/bin
+# With extras in the lock: of what another package asks for with some, pip would else look at versions that it does not pin.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
+	--no-emit-index-url --no-annotate --no-strip-extras --custom-compile-command "make lock"
 
 .PHONY: setup demo test e2e chaos bench check format lock clean
 
