@@ -21,6 +21,7 @@ from deployments.server_checks import (
     check_deployment,
     check_leases,
     check_limit,
+    check_next_run,
     check_pool,
     check_schedule,
     check_settings,
@@ -88,6 +89,8 @@ async def _examine_server(seen: _Seen) -> AsyncIterator[Finding]:
         yield check_schedule(augment)
         if found := schedule.ours(augment.found):
             seen.parameters = found.parameters
+        for finding in await _looked("next run", check_next_run(client, deployments), mend=_LOG):
+            yield finding
         for about, check_all in (
             ("concurrency limit", check_limit),
             ("turns", check_turns),

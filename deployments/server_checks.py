@@ -28,7 +28,7 @@ from deployments import schedule
 from deployments.automations import FAILURE, PREFIX, read_automations
 from deployments.deployed import Deployment
 from deployments.finding import Finding
-from deployments.names import LIMIT, POOL
+from deployments.names import AUGMENT, LIMIT, POOL
 from deployments.server import server_url
 from deployments.shared import hosts_told
 
@@ -111,6 +111,25 @@ def check_schedule(deployment: Deployment) -> Finding:
     if not found.active or deployment.found.paused:
         return Finding(about, f"{text}, but it is off", "switch it on, on the deployment's page in Prefect's UI")
     return Finding(about, text)
+
+
+async def check_next_run(
+    client: PrefectClient, deployments: list[Deployment], *, now: datetime | None = None
+) -> list[Finding]:
+    """Look whether the server makes runs of the schedule: where it does not, nothing runs, and nothing fails either."""
+    about, augment = "next run", next(one for one in deployments if one.name == AUGMENT)
+    found = schedule.ours(augment.found)
+    if found is None or augment.found is None or not found.active or augment.found.paused:
+        return []
+    runs = await _runs(client, [augment], type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+    times = [one.expected_start_time for one in runs if one.auto_scheduled and one.expected_start_time is not None]
+    if times:
+        return [Finding(about, f"{min(times):%F %R} UTC")]
+    changed = max((at for at in (found.created, found.updated) if at is not None), default=None)
+    if changed is not None and (now or datetime.now(UTC)) - changed < WAITED:
+        return [Finding(about, "not made yet: the schedule is a few minutes old")]
+    mend = "look into the log of Prefect's server: its service Scheduler makes the runs"
+    return [Finding(about, "the server has made none of the schedule", mend)]
 
 
 async def check_limit(client: PrefectClient, deployments: list[Deployment]) -> Finding:

@@ -16,6 +16,7 @@ import pytest
 from prefect.client.base import ServerType
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolUpdate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import State
@@ -26,7 +27,15 @@ from deployments.doctor import examine
 from deployments.finding import Finding
 from deployments.names import AUGMENT, DEPLOYMENTS, LIMIT, POOL, RECOVER, WORK
 from deployments.schedule import Wish, ours
-from deployments.server_checks import IN_MEMORY, ON_DISK, check_leases, check_version, check_waiting, leases_told
+from deployments.server_checks import (
+    IN_MEMORY,
+    ON_DISK,
+    check_leases,
+    check_next_run,
+    check_version,
+    check_waiting,
+    leases_told,
+)
 from deployments.setup import Wishes
 from deployments.shared import RESET
 from flows.__main__ import main
@@ -36,8 +45,8 @@ from variations.sandbox import Sandbox
 
 NOWHERE = "http://127.0.0.1:9/api"
 ABOUT = [
-    *("server", "leases", "work pool", "settings block", *DEPLOYMENTS, "schedule", "concurrency limit"),
-    *("turn of augment", "waiting runs", "automations"),
+    *("server", "leases", "work pool", "settings block", *DEPLOYMENTS, "schedule", "next run"),
+    *("concurrency limit", "turn of augment", "waiting runs", "automations"),
 ]
 
 
@@ -156,7 +165,8 @@ async def test_where_nothing_is_set_up(bare: str, environment: dict[str, str]) -
     await wipe()
     bad = await wrong()
     # What is not there holds nobody up.
-    assert [about for about in ABOUT if about not in bad] == ["server", "leases", "turn of augment", "waiting runs"]
+    fine = ["server", "leases", "next run", "turn of augment", "waiting runs"]
+    assert [about for about in ABOUT if about not in bad] == fine
     assert {bad[about].mend for about in ABOUT if about in bad} == {"variations deploy"}
 
 
@@ -236,6 +246,26 @@ async def test_a_turn_that_nobody_has(well: str, client: PrefectClient) -> None:
     _, _, command = (await wrong())["turn of augment"].mend.partition("if it stays so: ")
     assert await asyncio.to_thread(prefect, *command.removeprefix("prefect ").split()) == 0
     assert await wrong() == {}
+
+
+async def test_a_schedule_of_which_no_run_is_made(well: str, client: PrefectClient) -> None:
+    """The server's scheduler makes them within a minute or so; where it does not, nothing runs, and nothing fails."""
+    assert well
+    deployments = await read_deployments(client)
+    wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])))
+    runs = await client.read_flow_runs(flow_run_filter=wanted)
+    for run in runs:
+        await client.delete_flow_run(run.id)
+    (finding,) = await check_next_run(client, deployments, now=datetime.now(UTC) + timedelta(minutes=11))
+    assert finding.text == "the server has made none of the schedule"
+    assert "Scheduler" in finding.mend
+    # As the scheduler makes them, by the same code.
+    (augment,) = (one.found for one in deployments if one.name == AUGMENT)
+    assert augment is not None
+    await client.request("POST", "/deployments/{id}/schedule", path_params={"id": augment.id}, json={})
+    (finding,) = await check_next_run(client, deployments, now=datetime.now(UTC) + timedelta(minutes=11))
+    assert finding.is_ok
+    assert finding.text.endswith(" UTC")
 
 
 @pytest.mark.parametrize(("type_", "name"), [(StateType.SCHEDULED, "Late"), (StateType.PENDING, "Pending")])
