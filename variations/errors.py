@@ -43,6 +43,7 @@
         ├── SpendLimitReached       406: the team's limit is used up
         ├── BudgetReached           what the run may cost at most is, or would be, used up
         ├── DatasetBusy             another run works on this dataset
+        │   └── LookedAfter         and lives, so that nothing has to be recovered
         ├── ServiceDown             the API cannot be reached, or failed many submits in a row
         ├── StoppedByUser           Ctrl-C or SIGTERM
         └── RunOver                 the run that this machine helps with is closed

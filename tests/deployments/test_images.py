@@ -104,8 +104,8 @@ def test_signals_reach_what_runs() -> None:
 def test_the_lock_of_what_runs_is_a_part_of_the_lock() -> None:
     """The same versions and hashes as those that are tested, without what only tests and checks need."""
     whole, part = (
-        # Without the conditions: what tests need too may be needed in more places.
-        re.sub(r" ; .*(?= \\$)", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        # Without conditions and extras: what tests need too may be needed in more places, and with more of it.
+        re.sub(r"\[[^\]]*\]| ; .*(?= \\$)", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
         for name in ("requirements.lock", "requirements-runtime.lock")
     )
     requirements = re.split(r"\n(?=[a-zA-Z])", part.strip())[1:]
