@@ -1,9 +1,8 @@
 # One-word commands; CI calls the same.
 PYTHON ?= python3
 BIN := .venv/bin
-# With extras in the lock: of what another package asks for with some, pip would else look at versions that it does not pin.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --no-strip-extras --custom-compile-command "make lock"
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
 .PHONY: setup demo test e2e chaos bench check format lock clean
 
@@ -12,8 +11,9 @@ setup: .venv/installed  ## make .venv from the lock
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
+	@# The lock is whole: with nothing to resolve, pip cannot look for other versions of what it pins.
 	@echo "installing what requirements.lock names: some two minutes"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

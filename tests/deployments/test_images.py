@@ -89,7 +89,7 @@ def test_no_secret_can_get_into_it() -> None:
 def test_what_is_installed_is_locked_and_needs_no_compiler() -> None:
     """From the lock of what runs, with hashes, from wheels; the project itself with nothing else."""
     _, lock, project = values(BUILD, "RUN")
-    assert "pip install --require-hashes --only-binary :all: -r requirements-runtime.lock" in lock
+    assert "pip install --require-hashes --no-deps --only-binary :all: -r requirements-runtime.lock" in lock
     assert "pip install --no-deps --no-build-isolation ." in project
     assert project.endswith("pip uninstall --yes setuptools pip")
 
