@@ -146,6 +146,7 @@ def test_the_builder_does_not_get(path: str, tmp_path: Path) -> None:
     assert path not in sent
 
 
+# It takes minutes and a way to PyPI, which nobody expects of `make test`; `make e2e`, and so CI, runs it.
 @pytest.mark.skipif(not os.environ.get("E2E_IMAGES"), reason="E2E_IMAGES=1 installs what the image holds, 500 MB")
 def test_the_steps_install_it(tmp_path: Path) -> None:
     """The steps of the build, run as they stand there in folders of their own, leave an environment that works."""

@@ -17,6 +17,7 @@ HERE: Final = Path(__file__).parent
 TEMPLATES: Final = HERE.parents[1] / "deployments/templates"
 SECONDS: Final = 240
 
+# It takes minutes and a way to PyPI, which nobody expects of `make test`; `make e2e`, and so CI, runs these.
 pytestmark = pytest.mark.skipif(
     not os.environ.get("E2E_IMAGES"), reason="E2E_IMAGES=1 installs the workers' packages, 230 MB, and asks them"
 )

@@ -27,6 +27,7 @@ def shared_stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
         url = None
         if database == "postgresql":
             if (found := programs()) is None:
+                # Where nobody may install it; CI does. Without E2E_DATABASE the same tests run on SQLite.
                 pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
             url = stack.enter_context(running_postgres(found))
         stage = stack.enter_context(running_stage(tmp_path_factory.mktemp("e2e"), database_url=url))

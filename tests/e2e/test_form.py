@@ -30,6 +30,7 @@ ARTIFACTS: Final = {
 def browser(stage: Stage, tmp_path: Path) -> Iterator[Browser]:
     """A browser; its pictures are kept where E2E_PICTURES says."""
     if (paths := programs()) is None:
+        # Where nobody may install one; CI does. A form that no browser shows cannot be looked at.
         pytest.skip("no browser: apt-get install chromium chromium-driver")
     pictures = Path(os.environ.get("E2E_PICTURES") or tmp_path)
     pictures.mkdir(parents=True, exist_ok=True)

@@ -132,6 +132,7 @@ def test_a_cancelled_run_settles_and_goes_on(stage: Stage, workers: list[Running
     until_free(stage)
 
 
+# What is waited for is the server's own sense of time, which no clock can be passed to; `make e2e`, and so CI, runs it.
 @pytest.mark.skipif(os.environ.get("E2E_DATABASE") != "postgresql", reason="it takes three minutes: make e2e")
 def test_a_machine_that_is_lost_is_noticed(stage: Stage, workers: list[Running]) -> None:
     """No process is left to tell of it: the silence does, and what the run has paid for is fetched by `recover`."""

@@ -16,6 +16,7 @@ import pytest
 
 from variations.sandbox import Sandbox, sample_photos
 
+# Whether a server outlives its command is seen in the table of processes, which only Linux has as files: CI runs on it.
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked for in /proc")
 
 IMAGES = 3

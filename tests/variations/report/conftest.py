@@ -33,6 +33,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
     """Give a browser."""
     paths = programs()
     if paths is None:
+        # Where nobody may install it; CI does, before the tests. The page is built and read without one all the same.
         pytest.skip("Chromium is not installed: apt-get install chromium chromium-driver")
     pictures = os.environ.get("E2E_PICTURES")
     with running_browser(paths, tmp_path_factory.mktemp("browser"), Path(pictures) if pictures else None) as gallery:
