@@ -23,6 +23,7 @@ class Known:
         held: the unknown ones, and those of which only some images are unknown.
         failed: the last attempt failed.
         outputs: of requests for several images, which of these were kept.
+        rows: of the metadata; None where there is none.
     """
 
     done: set[bytes] = field(default_factory=set)
@@ -30,6 +31,7 @@ class Known:
     held: dict[bytes, Before] = field(default_factory=dict)
     failed: dict[bytes, Before] = field(default_factory=dict)
     outputs: dict[bytes, dict[int, bool]] = field(default_factory=dict)
+    rows: int | None = None
 
     def note(self, status: str, key: bytes, before: Before) -> None:
         """Take in an image that is unknown or failed; those that were kept are in `done` by then."""

@@ -112,6 +112,8 @@ def _add_known(file: _File, known: Known) -> None:
     file.schema()
     with file.readable():
         _note_known(file, known)
+        if file.is_metadata:
+            known.rows = pq.read_metadata(file.path).num_rows
 
 
 def _note_known(file: _File, known: Known) -> None:

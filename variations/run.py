@@ -87,7 +87,10 @@ class Run:
         self._next_shard = 0
         self._crew: Crew | None = None
         self._crew_tally: Tally | None = None
+        # Of the metadata, as it was read or written last; None where there is none.
         self._rows: int | None = None
+        # Whether this run has anything to add to it.
+        self._has_rows = False
         # Whether there is nothing that the next run would have to do for the run that is open.
         self._is_finished = True
         # Known once the store was asked for the time: runs are told apart, and ordered, by their ids.
@@ -139,8 +142,9 @@ class Run:
         touched |= settler.touched
         if touched:
             known = Known()
-            self._rows = await publish(self._storage, touched, known=known)
+            await publish(self._storage, touched, known=known)
         self._known = known
+        self._rows = known.rows
         self._held = [
             UnknownItem(key.hex(), before.run_id, request_id=before.request_id) for key, before in known.held.items()
         ]
@@ -214,6 +218,9 @@ class Run:
             signed=planner.signed,
         )
         self._plan = plan
+        self._has_rows = plan.new > 0 or plan.rejected > 0
+        # A million ids, which nothing asks for any more.
+        self._known = None
         self.engine.progress.total = plan.images
         return plan
 
@@ -280,7 +287,8 @@ class Run:
                 if self._crew is not None:
                     self._crew_tally = await self._crew.close(writer=self._writer.token)
                 await self._maker.finish()
-                self._rows = await publish(self._storage, [self.run_id])
+                if self._has_rows or self._rows is None:
+                    self._rows = await publish(self._storage, [self.run_id])
             if self._plan is not None or self._recovery.lines():
                 await self._storage.put_if_absent(receipt_key(self.run_id), self._receipt().to_bytes())
             self._is_finished = True

@@ -72,12 +72,26 @@ async def test_a_second_run_finds_nothing_to_do(any_scene: Scene) -> None:
     await any_scene.furnish("a", "b")
     await any_scene.run()
     before = any_scene.api.bill()
+    metadata = await any_scene.dataset.head(METADATA_KEY)
     receipt = await any_scene.run()
     assert receipt.all_kept
     assert (receipt.wanted, receipt.already_done, receipt.paid, receipt.dataset_rows) == (0, 2, 0, 2)
     after = any_scene.api.bill()
     assert after.accepted == before.accepted == 2
     assert receipt.requests == {"credits": 1}
+    # A million rows are not written anew for the sake of none.
+    assert await any_scene.dataset.head(METADATA_KEY) == metadata
+
+
+async def test_metadata_that_is_gone_is_written_anew(any_scene: Scene) -> None:
+    """From what the runs have written, though there is nothing to make."""
+    await any_scene.furnish("a", "b")
+    await any_scene.run()
+    rows = await any_scene.rows()
+    await any_scene.dataset.delete(METADATA_KEY)
+    receipt = await any_scene.run()
+    assert (receipt.wanted, receipt.already_done, receipt.dataset_rows) == (0, 2, 2)
+    assert await any_scene.rows() == rows
 
 
 async def test_a_manifest_that_grows_is_paid_for_what_is_new(scene: Scene) -> None:
