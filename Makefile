@@ -21,7 +21,7 @@ demo: setup  ## the whole way on this machine, with nothing paid
 	$(BIN)/variations demo
 
 test: setup  ## all tests but those of make e2e
-	$(BIN)/python -m pytest -q --ignore=tests/e2e --ignore=tests/flows/deployments
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/flows/deployments
 
 e2e: setup  ## deployments, workers and the form on real parts: Prefect on PostgreSQL, a browser; some fifteen minutes
 	$(BIN)/python -m pytest -q tests/flows/deployments

@@ -1,10 +1,11 @@
 """Kill a run at a labelled point, run to the end, and look at the bill."""
 
+import time
 from dataclasses import dataclass
 from typing import Final
 
 from .points import POINTS, last_words
-from .scene import Scene, Verdict
+from .scene import RESUBMIT_AFTER_SECONDS, Scene, Verdict
 
 KILLED: Final = -9
 # In the middle of things: some images are kept, some are in flight, some are not yet begun.
@@ -53,6 +54,9 @@ def kill_at(scene: Scene, *labels: str) -> Outcome:
     """Kill one worker after the other, each at its point, and then let workers run to the end."""
     died = []
     for label in labels:
+        if died:
+            # What the one before has left is in the history by then.
+            time.sleep(RESUBMIT_AFTER_SECONDS)
         worker = scene.run(die_at=label)
         if worker.code == KILLED and last_words(label) in worker.errors():
             died.append(label)
