@@ -24,7 +24,7 @@ from variations.storage import Storage
 PATIENCE_SECONDS: Final = 180.0
 READ_AT_ONCE: Final = 16
 # Objects of a busy journal follow each other no sooner: a PUT costs more than all the rest of a record.
-GATHER_SECONDS: Final = 0.03
+GATHER_SECONDS: Final = 0.06
 
 logger = logging.getLogger(__name__)
 _numbers = itertools.count()
