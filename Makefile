@@ -24,7 +24,7 @@ test: setup  ## all tests but those of make e2e
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/flows/deployments
 
 e2e: setup  ## deployments, workers and the form on real parts: Prefect on PostgreSQL, a browser; some fifteen minutes
-	$(BIN)/python -m pytest -q tests/flows/deployments
+	E2E_DATABASE=postgresql $(BIN)/python -m pytest -q tests/flows/deployments
 	E2E_IMAGES=1 $(BIN)/python -m pytest -q tests/deployments/test_images.py tests/deployments/test_worker_types.py
 	E2E_DATABASE=postgresql E2E_PICTURES=$(CURDIR)/test-output $(BIN)/python -m pytest -q tests/e2e
 

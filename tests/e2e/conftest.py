@@ -1,6 +1,5 @@
 """One stage for all tests of this folder, and on failure what its processes said."""
 
-import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 
 from variations.sandbox import Sandbox
 
-from .postgres import programs, running_postgres
+from .postgres import running_database
 from .processes import Running, until
 from .stage import SLOTS, Stage, running_stage
 
@@ -22,14 +21,8 @@ _stage = pytest.StashKey[Stage]()
 @pytest.fixture(scope="package")
 def shared_stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stage]:
     """Prefect on SQLite, or on PostgreSQL where E2E_DATABASE says so, with all that `variations deploy` makes."""
-    database = os.environ.get("E2E_DATABASE", "sqlite")
     with ExitStack() as stack:
-        url = None
-        if database == "postgresql":
-            if (found := programs()) is None:
-                # Where nobody may install it; CI does. Without E2E_DATABASE the same tests run on SQLite.
-                pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-            url = stack.enter_context(running_postgres(found))
+        url = stack.enter_context(running_database())
         stage = stack.enter_context(running_stage(tmp_path_factory.mktemp("e2e"), database_url=url))
         request.config.stash[_stage] = stage
         stage.variations("deploy", "--slots", str(SLOTS))

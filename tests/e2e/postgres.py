@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from .processes import running, until
 
 START_SECONDS: Final = 60.0
@@ -25,6 +27,19 @@ def programs() -> Path | None:
         return Path(found).parent
     folders = [folder for folder in DEBIAN.glob("*/bin") if (folder / "initdb").is_file()]
     return max(folders, key=lambda folder: int(folder.parent.name), default=None)
+
+
+@contextmanager
+def running_database() -> Iterator[str | None]:
+    """Run PostgreSQL where E2E_DATABASE says so, and yield the URL of its database; else None, which is SQLite."""
+    if os.environ.get("E2E_DATABASE", "sqlite") != "postgresql":
+        yield None
+        return
+    if (found := programs()) is None:
+        # Where nobody may install it; CI does. Without E2E_DATABASE the same tests run on SQLite.
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with running_postgres(found) as url:
+        yield url
 
 
 @contextmanager

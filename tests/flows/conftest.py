@@ -6,7 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from prefect.settings import (  # noqa: E402 - it reads its settings once
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
 from deployments.server_checks import ON_DISK  # noqa: E402
+from tests.e2e.postgres import running_database  # noqa: E402
+from tests.e2e.prefect_server import running_server  # noqa: E402
 from variations.run import Run, open_run  # noqa: E402
 from variations.sandbox import Sandbox, running_sandbox  # noqa: E402
 from variations.sandbox.stage import running_s3  # noqa: E402
@@ -52,17 +54,37 @@ def collected() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prefect_api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Prefect's own test harness: a server with a database of its own, whose leases lie where the README has them."""
+    """A server with a database of its own, whose leases lie where the README has them; on PostgreSQL where E2E_DATABASE
+    says so, else by Prefect's own test harness.
+    """
     home = tmp_path_factory.mktemp("prefect")
-    settings = {PREFECT_HOME: home, PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE: ON_DISK.partition("=")[2]}
+    with running_database() as database_url, temporary_settings({PREFECT_HOME: home}):
+        served = _served(home, database_url) if database_url else _harnessed()
+        with served as url:
+            yield url
+    # Prefect drops its clients as it ends, and pytest takes what is collected after the last test for an error.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@contextmanager
+def _harnessed() -> Iterator[str]:
+    settings = {PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE: ON_DISK.partition("=")[2]}
     with temporary_settings(settings), prefect_test_harness(server_startup_timeout=START_SECONDS):
         url = PREFECT_API_URL.value()
         assert url
         yield url
-    # The harness drops its clients as it ends, and pytest takes what is collected after the last test for an error.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+
+
+@contextmanager
+def _served(home: Path, database_url: str) -> Iterator[str]:
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "PREFECT_HOME": str(home)}
+    with (
+        running_server(home, env, database_url=database_url) as server,
+        temporary_settings({PREFECT_API_URL: server.api_url}),
+    ):
+        yield server.api_url
 
 
 @pytest.fixture(scope="session")
