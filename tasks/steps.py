@@ -14,10 +14,10 @@ from variations.api.client import Endpoint
 from variations.balance import with_balance
 from variations.card import write_card
 from variations.engine.limits import Limits
-from variations.errors import VariationsError
+from variations.errors import LeakFound, VariationsError
 from variations.estimate import estimate
 from variations.job import Job
-from variations.receipt import Plan, Receipt, RunStopped
+from variations.receipt import Plan, Receipt, RunStopped, check_leaks
 from variations.run import Run
 from variations.storage import open_storage
 from variations.tally import Recovery, Tally
@@ -45,7 +45,11 @@ async def recover_earlier(run: Run, *, wait: bool = False) -> Recovery:
 @task(name="plan", task_run_name="plan", retries=0, cache_policy=NO_CACHE, persist_result=False)
 async def make_plan(run: Run) -> Plan:
     """Plan the run and show the plan as an artifact."""
-    plan = await run.plan()
+    try:
+        plan = await run.plan()
+    except LeakFound as leak:
+        await shown.show_plan(leak.plan)
+        raise
     get_run_logger().info("Planned: %s", plan.summary())
     await shown.show_plan(plan)
     return plan
@@ -57,6 +61,7 @@ async def look_ahead(job: Job, *, limits: Limits, endpoint: Endpoint | None) -> 
     plan = await with_balance(await estimate(job, limits=limits), endpoint)
     get_run_logger().info("Nothing is paid or written. Planned: %s", plan.summary())
     await shown.show_plan(plan)
+    check_leaks(plan, job.leaks)
     return plan
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from variations.splits import Groups
+
 
 class Before(NamedTuple):
     """The last attempt at a variation, and where it is written down; `shard` is None in rows that name none."""
@@ -23,6 +25,7 @@ class Known:
         held: the unknown ones, and those of which only some images are unknown.
         failed: the last attempt failed.
         outputs: of requests for several images, which of these were kept.
+        groups: the sources that there are images of, and perhaps images, in a split, as often as they stand there.
     """
 
     done: set[bytes] = field(default_factory=set)
@@ -30,6 +33,7 @@ class Known:
     held: dict[bytes, Before] = field(default_factory=dict)
     failed: dict[bytes, Before] = field(default_factory=dict)
     outputs: dict[bytes, dict[int, bool]] = field(default_factory=dict)
+    groups: Groups = field(default_factory=Groups)
 
     def note(self, status: str, key: bytes, before: Before) -> None:
         """Take in an image that is unknown or failed; those that were kept are in `done` by then."""
