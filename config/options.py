@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar, get_type_hints
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from variations.near_duplicates import MOST_DISTANCE
+from variations.leak_report import MOST_DISTANCE
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -48,8 +48,8 @@ AugmentSplits = Annotated[
 LeakCheckBy = Annotated[
     Literal["images", "groups"],
     Field(
-        description="How leaks between splits are looked for: by groups in two splits, or also by images, which fetches "
-        "each source once and finds those in different splits that look alike."
+        description="How leaks between splits are looked for: by groups in two splits, or also by images, which "
+        "fetches each source once and finds those in different splits that look alike."
     ),
 ]
 MaxLeakDistance = Annotated[

@@ -11,6 +11,8 @@ SAMPLES: Final = 50
 SHOWN: Final = 10
 # Of 4,560 pairs of different pictures the nearest two differ in 12 bits; scaled and compressed copies in 0 to 2.
 DEFAULT_DISTANCE: Final = 6
+# Beyond that, to look for them among a million takes minutes.
+MOST_DISTANCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)

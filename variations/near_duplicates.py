@@ -13,10 +13,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from variations.leak_report import MOST_DISTANCE
 from variations.perceptual_hash import BITS
 
-# Beyond that a third of the bits is three or more, and looking for them takes minutes.
-MOST_DISTANCE: Final = 8
 _BANDS: Final = 3
 _CHUNK: Final = 1 << 20
 # Half a minute of work where very many are alike: more would tell no more.

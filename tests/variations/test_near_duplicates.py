@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from variations.near_duplicates import MOST_DISTANCE, NearDuplicates, find_near_duplicates
+from variations.leak_report import MOST_DISTANCE
+from variations.near_duplicates import NearDuplicates, find_near_duplicates
 
 BITS = st.integers(0, 63)
 
