@@ -125,5 +125,5 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
                         await make_shards(run, plan, limits=limits)
                     end.result = await publish(run)
                     if end.result.kept:
-                        await describe(job.destination, split_rule=plan.split_rule)
+                        await describe(job.destination, splits_text=plan.splits_text)
     return end.state()  # type: ignore[no-any-return]

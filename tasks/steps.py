@@ -94,11 +94,11 @@ async def publish(run: Run) -> Receipt:
 
 
 @task(name="describe", task_run_name="describe", retries=0, cache_policy=NO_CACHE, persist_result=False)
-async def describe(destination: str, *, split_rule: str = "") -> None:
+async def describe(destination: str, *, splits_text: str = "") -> None:
     """Write the dataset's card, and what `datasets` reads of its splits; without them it is a dataset all the same."""
     storage = open_storage(destination)
     try:
-        await write_card(storage, splits_text=split_rule and f"Sources are split {split_rule}.")
+        await write_card(storage, splits_text=splits_text)
     except VariationsError as error:
         get_run_logger().warning("The dataset's card was not written: %s", error)
     finally:

@@ -80,6 +80,20 @@ class Plan:
         """What leaks from one split into another; None where nothing is split."""
         return LeakReport.of_json(self.leaks)
 
+    @property
+    def splits_text(self) -> str:
+        """Say in Markdown how sources were split, and what leaks; empty where they were not."""
+        if not self.split_rule:
+            return ""
+        text = f"Sources are split {markdown_text(self.split_rule)}."
+        report = self.leak_report
+        if report is None:
+            return text
+        looked = f" ({report.looked_at:,} sources were looked at)" if report.is_by_image else ""
+        text += f" Before the last run: {report.summary()}{looked}."
+        leaks = [f"- {markdown_text(value)}" for name, value in report.lines() if name == "leak"]
+        return "\n".join([text, *(["", *leaks] if leaks else [])])
+
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
         pace = "" if self.is_limit_told else ", to begin with, as the limit is not told"

@@ -78,8 +78,10 @@ def test_a_plan_of_what_does_not_leak_says_so(clean: str, capsys: pytest.Capture
     assert "looked at 3 sources" in said
 
 
-def test_a_run_that_must_not_leak_exits_with_5(leaking: str, variations: Variations, sandbox: Sandbox) -> None:
-    """And pays for nothing; without being asked, it goes on, and its receipt tells."""
+def test_a_run_that_must_not_leak_exits_with_5(
+    leaking: str, variations: Variations, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """And pays for nothing; without being asked, it goes on, and its receipt and the dataset's card tell."""
     ended = variations("run", leaking, "dataset", "--fail-on-leak")
     assert ended.code == 5
     assert "coffee in train (row 2) looks like cup in test (row 4)" in one_line(ended)
@@ -87,6 +89,11 @@ def test_a_run_that_must_not_leak_exits_with_5(leaking: str, variations: Variati
     ended = variations("run", leaking, "dataset", "--json")
     receipt = json.loads(ended.out.splitlines()[-1])
     assert (ended.code, receipt["kept"], receipt["leaks"]["similar"]) == (0, 2, 2)
+    card = Path(tmp_path, "dataset", "README.md").read_text()
+    assert (
+        "Sources are split as the manifest says. Before the last run: 2 sources look like one in another split" in card
+    )
+    assert "- coffee in train (row 2) looks like cup in test (row 4): alike" in card
     # What the one that was refused has seen need not be fetched again.
     assert receipt["leaks"]["known_before"] == 4
 
