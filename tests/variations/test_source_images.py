@@ -7,9 +7,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from variations.errors import SourceUnavailable
+from variations.errors import SourceUnavailable, StorageUnavailable
 from variations.perceptual_hash import distance, perceptual_hash
-from variations.source_images import SourceImages, look_at
+from variations.source_images import HOST_FAILURES, SourceImages, look_at
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 GOOD = sorted(path.name for path in PHOTOS.glob("[01]*_*"))
@@ -50,6 +50,34 @@ def test_an_image_of_too_many_pixels_is_not_decoded() -> None:
     """A few bytes may claim to be a picture of gigabytes."""
     with pytest.raises(SourceUnavailable, match="4000×2669 pixels, more than 10,000,000"):
         look_at((PHOTOS / "13_big_4000x2669.jpg").read_bytes(), max_pixels=10_000_000)
+
+
+async def test_a_bucket_that_does_not_answer_is_given_up() -> None:
+    """Ten thousand of its sources do not take ten thousand times as long as one; others are asked all the same."""
+    asked: list[str] = []
+
+    class Dead:
+        """A bucket whose store is away."""
+
+        def __init__(self, root: str) -> None:
+            self._root = root
+
+        async def head(self, key: str) -> None:
+            """Fail as a store does that is away."""
+            asked.append(f"{self._root}/{key}")
+            raise StorageUnavailable("no answer")
+
+        async def aclose(self) -> None:
+            """Nothing is open."""
+
+    async with httpx.AsyncClient() as http:
+        images = SourceImages(local_files=False, http=http, open_storage=Dead)  # type: ignore[arg-type]
+        for number in range(20):
+            with pytest.raises(SourceUnavailable, match=r"no answer|s3://dead did not answer for others"):
+                await images.fetch(f"s3://dead/photos/{number % 3}/{number}.jpg")
+        with pytest.raises(SourceUnavailable, match="no answer"):
+            await images.fetch("s3://other/photos/a.jpg")
+    assert len(asked) == HOST_FAILURES + 1
 
 
 async def test_a_source_is_looked_at_where_it_lies() -> None:
