@@ -7,6 +7,8 @@ from typing import Annotated, Literal, TypeVar, get_type_hints
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
+from variations.leak_report import MOST_DISTANCE
+
 F = TypeVar("F", bound=Callable[..., object])
 
 VariationsPerSource = Annotated[
@@ -42,6 +44,25 @@ GroupBy = Annotated[
 AugmentSplits = Annotated[
     str,
     Field(min_length=1, description="Splits whose sources are varied, where there are splits; between commas."),
+]
+LeakCheckBy = Annotated[
+    Literal["images", "groups"],
+    Field(
+        description="How leaks between splits are looked for: by groups in two splits, or also by images, which "
+        "fetches each source once and finds those in different splits that look alike."
+    ),
+]
+MaxLeakDistance = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=MOST_DISTANCE,
+        description="Bits of 64 in which the perceptual hashes of two sources that look alike differ at the most; "
+        "scaled and compressed copies differ in 0 to 4, different pictures in 12 or more.",
+    ),
+]
+FailOnLeak = Annotated[
+    bool, Field(description="Submit nothing, and end as failed, where something leaks from one split into another.")
 ]
 DryRun = Annotated[
     bool, Field(description="Only show what would be made, at what cost and in what time: nothing is paid or written.")

@@ -31,6 +31,7 @@ from variations.api.client import Endpoint
 from variations.engine.limits import LATENCY_SECONDS, Limits
 from variations.errors import BadInput, SettingsError
 from variations.job import Job
+from variations.leak_report import DEFAULT_DISTANCE, LeakCheck
 from variations.parameters import PARAMETER_NAMES, Parameters
 from variations.plan import Recipe
 from variations.splits import SplitRule, parse_ratios, parse_splits
@@ -85,6 +86,9 @@ class Settings(BaseSettings):
     split_ratios: options.SplitRatios = ""
     group_by: options.GroupBy = ""
     augment_splits: options.AugmentSplits = "train"
+    leak_check: options.LeakCheckBy = "images"
+    max_leak_distance: options.MaxLeakDistance = DEFAULT_DISTANCE
+    fail_on_leak: options.FailOnLeak = False
     retry: options.Retry = "none"
     seed: options.FirstSeed = 0
     aspect_ratio: parameters.AspectRatio = "1:1"
@@ -219,6 +223,7 @@ class Settings(BaseSettings):
             self.recipe(),
             uri_column=self.uri_column or None,
             id_column=self.id_column or None,
+            leaks=LeakCheck(self.leak_check == "images", self.max_leak_distance, self.fail_on_leak),
         )
 
     def recovery(self, destination: str) -> Job:

@@ -7,8 +7,8 @@ from cyclopts import CycloptsError
 from pydantic import ValidationError
 
 from flows.commands import app
-from flows.commands.exits import BAD_INPUT, INTERRUPTED, STOPPED
-from variations.errors import BadInput, VariationsError
+from flows.commands.exits import BAD_INPUT, INTERRUPTED, code_of
+from variations.errors import VariationsError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CycloptsError as error:
         code = _say(_wrong_usage(error), BAD_INPUT)
     except VariationsError as error:
-        code = _say(str(error), BAD_INPUT if isinstance(error, BadInput) else STOPPED)
+        code = _say(str(error), code_of(error))
     except KeyboardInterrupt:
         code = INTERRUPTED
     sys.exit(code)

@@ -54,6 +54,9 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     split_ratios: options.SplitRatios = "",
     group_by: options.GroupBy = "",
     augment_splits: options.AugmentSplits = "train",
+    leak_check: options.LeakCheckBy = "images",
+    max_leak_distance: options.MaxLeakDistance = 6,
+    fail_on_leak: options.FailOnLeak = False,
     date: options.Date = "",
     retry: options.Retry = "none",
     aspect_ratio: parameters.AspectRatio = "1:1",
@@ -122,5 +125,5 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
                         await make_shards(run, plan, limits=limits)
                     end.result = await publish(run)
                     if end.result.kept:
-                        await describe(job.destination, split_rule=plan.split_rule)
+                        await describe(job.destination, splits_text=plan.splits_text)
     return end.state()  # type: ignore[no-any-return]

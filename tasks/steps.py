@@ -14,10 +14,10 @@ from variations.api.client import Endpoint
 from variations.balance import with_balance
 from variations.card import write_card
 from variations.engine.limits import Limits
-from variations.errors import VariationsError
+from variations.errors import LeakFound, VariationsError
 from variations.estimate import estimate
 from variations.job import Job
-from variations.receipt import Plan, Receipt, RunStopped
+from variations.receipt import Plan, Receipt, RunStopped, check_leaks
 from variations.run import Run
 from variations.storage import open_storage
 from variations.tally import Recovery, Tally
@@ -45,7 +45,11 @@ async def recover_earlier(run: Run, *, wait: bool = False) -> Recovery:
 @task(name="plan", task_run_name="plan", retries=0, cache_policy=NO_CACHE, persist_result=False)
 async def make_plan(run: Run) -> Plan:
     """Plan the run and show the plan as an artifact."""
-    plan = await run.plan()
+    try:
+        plan = await run.plan()
+    except LeakFound as leak:
+        await shown.show_plan(leak.plan)
+        raise
     get_run_logger().info("Planned: %s", plan.summary())
     await shown.show_plan(plan)
     return plan
@@ -57,6 +61,7 @@ async def look_ahead(job: Job, *, limits: Limits, endpoint: Endpoint | None) -> 
     plan = await with_balance(await estimate(job, limits=limits), endpoint)
     get_run_logger().info("Nothing is paid or written. Planned: %s", plan.summary())
     await shown.show_plan(plan)
+    check_leaks(plan, job.leaks)
     return plan
 
 
@@ -89,11 +94,11 @@ async def publish(run: Run) -> Receipt:
 
 
 @task(name="describe", task_run_name="describe", retries=0, cache_policy=NO_CACHE, persist_result=False)
-async def describe(destination: str, *, split_rule: str = "") -> None:
+async def describe(destination: str, *, splits_text: str = "") -> None:
     """Write the dataset's card, and what `datasets` reads of its splits; without them it is a dataset all the same."""
     storage = open_storage(destination)
     try:
-        await write_card(storage, splits_text=split_rule and f"Sources are split {split_rule}.")
+        await write_card(storage, splits_text=splits_text)
     except VariationsError as error:
         get_run_logger().warning("The dataset's card was not written: %s", error)
     finally:

@@ -4,6 +4,7 @@
     Completed                completed   every image of this run is there
     CompletedWithFailures    completed   some failed, are unknown or were rejected, no more than is allowed
     Failed                   failed      more images failed than is allowed, or it could not go on
+    LeakFound                failed      sources leak from one split into another, and must not; nothing was submitted
     PausedBudget             failed      max_cost_usd is, or would be, used up
     PausedCredits            failed      the balance, or the team's limit, is, or would be, used up
     PausedBusy               failed      another run works on the dataset
@@ -31,6 +32,8 @@ PAUSED: Final = {
     errors.DatasetBusy.code: "PausedBusy",
     errors.ServiceDown.code: "PausedService",
 }
+
+_NAMED: Final = {**PAUSED, errors.LeakFound.code: "LeakFound"}
 
 NOTHING_TO_DO: Final = {
     errors.RunOver.code: "nothing was left to do",
@@ -104,7 +107,7 @@ def _done(receipt: Receipt, max_failed_percent: float) -> Ending:
 def _stopped(reason: errors.VariationsError, came_to: str, *, is_cancelled: bool) -> Ending:
     message = f"{reason}{came_to}"
     if not isinstance(reason, errors.StoppedByUser):
-        return Ending("failed", PAUSED.get(reason.code, "Failed"), message, reason.code)
+        return Ending("failed", _NAMED.get(reason.code, "Failed"), message, reason.code)
     if is_cancelled:
         return Ending("cancelled", "Cancelled", message, reason.code)
     return Ending("crashed", "Interrupted", message, reason.code)

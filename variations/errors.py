@@ -37,6 +37,7 @@
     │   └── BadInput                what the user gave cannot be used
     │       ├── ManifestError
     │       ├── NoDataset             no run has ever written there
+    │       ├── LeakFound             sources leak from one split into another, and must not
     │       └── SettingsError
     └── RunPaused                 ask a person; the same command goes on afterwards
         ├── InsufficientCredits     406: the balance does not cover a request
@@ -52,7 +53,7 @@
 """
 
 import re
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 _BLOCKED: Final = re.compile(r"nsfw|safety|sensitive|moderat|content polic|flagged|\brai\b", re.IGNORECASE)
 
@@ -313,6 +314,13 @@ class NoDataset(BadInput):
     """No run has ever written to the destination."""
 
     code = "no_dataset"
+
+
+class LeakFound(BadInput):
+    """Sources leak from one split into another, and the run was asked to submit nothing then; `plan` tells it all."""
+
+    code = "leak_found"
+    plan: Any = None
 
 
 class SettingsError(BadInput):

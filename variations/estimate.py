@@ -1,24 +1,34 @@
 """What a run would do, and what it would cost: the manifest read against what the dataset has."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
+from variations.api.http import default_http_client
 from variations.dataset import check_labels
 from variations.engine.limits import Limits
 from variations.errors import BadInput
 from variations.job import Job
 from variations.known import Known
-from variations.manifest import fetch_manifest
+from variations.leak_report import LeakReport
+from variations.leaks import OnProgress, find_leaks
+from variations.manifest import Manifest, fetch_manifest
 from variations.models import RejectedSource, Source
 from variations.plan import Planner, Spool
-from variations.receipt import SAMPLES, Plan
+from variations.receipt import Plan
 from variations.recovery import peek
-from variations.splits import named_leaks, shown_splits
+from variations.source_hashes import SourceHashes
+from variations.source_images import SourceImages
+from variations.splits import shown_splits
 from variations.storage import open_storage
 
 
-async def estimate(job: Job, *, limits: Limits) -> Plan:
+async def estimate(job: Job, *, limits: Limits, on_look: OnProgress = lambda done, of: None) -> Plan:  # noqa: ARG005 - same
     """Say what a run would do, without paying and without writing anything.
+
+    Args:
+        job: what the run would do.
+        limits: how hard it would go.
+        on_look: is told how many sources were looked at for leaks, of how many.
 
     Raises:
         ManifestError: the manifest is missing, empty or unusable.
@@ -27,7 +37,15 @@ async def estimate(job: Job, *, limits: Limits) -> Plan:
     storage = open_storage(job.destination, missing_ok=True)
     try:
         known = await peek(storage)
-        _, plan = await read_manifest(job, known=known, limits=limits, run_id="", spool=None)
+        _, plan = await read_manifest(
+            job,
+            known=known,
+            limits=limits,
+            run_id="",
+            spool=None,
+            hashes=SourceHashes(storage, is_kept=False),
+            on_look=on_look,
+        )
     finally:
         await storage.aclose()
     return plan
@@ -40,10 +58,14 @@ async def read_manifest(
     limits: Limits,
     run_id: str,
     spool: Spool | None,
+    hashes: SourceHashes,
     resubmit: Collection[bytes] = (),
     check: Callable[[], None] = lambda: None,
+    on_look: OnProgress = lambda done, of: None,  # noqa: ARG005 - whoever does not watch
 ) -> tuple[Planner, Plan]:
     """Read a job's manifest, and count what it comes to; what is to be made is spooled, if a spool is given.
+
+    Where it is split, what leaks is looked for, and `hashes` remember what sources look like.
 
     Raises:
         ManifestError: the manifest is missing, empty or unusable.
@@ -64,10 +86,7 @@ async def read_manifest(
             check=check,
         )
         await asyncio.to_thread(planner.read, manifest.batches())
-        leaking = planner.groups.leaking()
-        again = (source for batch in manifest.batches() for source in planner.split(batch)) if leaking else ()
-        only_sources = (source for source in again if isinstance(source, Source))
-        leaks = await asyncio.to_thread(named_leaks, leaking, only_sources, most=SAMPLES)
+        leaks = await _leaks(job, planner, manifest, known=known, hashes=hashes, check=check, on_look=on_look)
     counts = planner.counts
     if counts.splits and not counts.splits.keys() & set(splits.augmented):
         raise BadInput(
@@ -103,11 +122,42 @@ async def read_manifest(
         max_per_source=job.recipe.max_per_source,
         splits=shown_splits(counts.splits, splits.augmented),
         split_rule=str(splits) if counts.splits else "",
-        leaking_groups=len(leaking),
-        leaks=tuple(leaks),
+        leaks=leaks.as_dict() if leaks else {},
         rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
     )
     return planner, plan
+
+
+async def _leaks(
+    job: Job,
+    planner: Planner,
+    manifest: Manifest,
+    *,
+    known: Known,
+    hashes: SourceHashes,
+    check: Callable[[], None],
+    on_look: OnProgress,
+) -> LeakReport | None:
+    """Look for what leaks; None where nothing is split."""
+    if not len(planner.groups):
+        return None
+
+    def sources() -> Iterator[list[Source]]:
+        for batch in manifest.batches():
+            yield [source for source in planner.split(batch) if isinstance(source, Source)]
+
+    async with default_http_client() as http:
+        return await find_leaks(
+            sources,
+            groups=planner.groups,
+            before=known.groups,
+            how=job.leaks,
+            # A manifest that may name no files of this machine has had them refused.
+            images=SourceImages(local_files=True, http=http),
+            hashes=hashes,
+            on_progress=on_look,
+            check=check,
+        )
 
 
 async def read_signed(job: Job) -> dict[str, str]:

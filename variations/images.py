@@ -49,7 +49,7 @@ def inspect_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts
             format=FORMATS[image.format or ""],
             bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
-            is_blank=_is_blank(image),
+            is_blank=is_blank(image),
         )
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise OutputInvalid(f"the image has more than {max_pixels:,} pixels") from error
@@ -61,7 +61,8 @@ def inspect_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts
     return facts
 
 
-def _is_blank(image: Image.Image) -> bool:
+def is_blank(image: Image.Image) -> bool:
+    """Return whether a decoded image shows nothing: it is of one colour, or nearly so."""
     # Some pixels of a large image tell as much as all of them, at a fraction of the work.
     few = image.resize((min(image.width, BLANK_PIXELS), min(image.height, BLANK_PIXELS)), Image.Resampling.NEAREST)
     # 16 bits a pixel are averaged as they are, for convert("L") would clip them; a palette's numbers mean nothing.

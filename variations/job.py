@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from variations.errors import BadInput
+from variations.leak_report import LeakCheck
 from variations.plan import Recipe
 from variations.storage import open_storage
 from variations.uris import public_uri, shown_uri
@@ -13,7 +14,8 @@ class Job:
     """What a run is to do: the manifest it reads, the dataset it grows, and what it makes of each source.
 
     Without a source it makes nothing new, and only looks after what earlier runs left open. `uri_column` and
-    `id_column` name columns of the manifest where their names do not tell.
+    `id_column` name columns of the manifest where their names do not tell; `leaks` says what is looked for where it is
+    split.
 
     Raises:
         BadInput: a URI carries a signature or credentials, which would show in plans, receipts and logs; or the dataset
@@ -25,6 +27,7 @@ class Job:
     recipe: Recipe = field(default_factory=Recipe)
     uri_column: str | None = None
     id_column: str | None = None
+    leaks: LeakCheck = field(default_factory=LeakCheck)
 
     def __post_init__(self) -> None:
         """Refuse what would do harm."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from variations.splits import Groups
+
 
 class Before(NamedTuple):
     """The last attempt at a variation, and where it is written down; `shard` is None in rows that name none."""
@@ -24,6 +26,7 @@ class Known:
         failed: the last attempt failed.
         outputs: of requests for several images, which of these were kept.
         rows: of the metadata; None where there is none.
+        groups: the sources that there are images of, and perhaps images, in a split, as often as they stand there.
     """
 
     done: set[bytes] = field(default_factory=set)
@@ -32,6 +35,7 @@ class Known:
     failed: dict[bytes, Before] = field(default_factory=dict)
     outputs: dict[bytes, dict[int, bool]] = field(default_factory=dict)
     rows: int | None = None
+    groups: Groups = field(default_factory=Groups)
 
     def note(self, status: str, key: bytes, before: Before) -> None:
         """Take in an image that is unknown or failed; those that were kept are in `done` by then."""

@@ -9,6 +9,7 @@ __export/<format>/                                 shards of the images and thei
 _runs/open.json                                    which run is open, and who works on it
 _runs/probe                                        shows whether the store honours conditional writes
 _runs/thumbnails.parquet                           the gallery's small pictures, for the next one
+_runs/source_hashes.parquet                        what sources look like, for the next leak report
 _runs/<run_id>/plan/plan.json                      what the run is going to do; created only once
 _runs/<run_id>/plan/shard-<shard>.parquet          the variations of a shard
 _runs/<run_id>/journal/<shard>/<n>.jsonl           what a shard did, as it happened
@@ -27,6 +28,7 @@ OPEN_KEY: Final = f"{RUNS_PREFIX}open.json"
 PROBE_KEY: Final = f"{RUNS_PREFIX}probe"
 REPORT_KEY: Final = "report.html"
 THUMBNAILS_KEY: Final = f"{RUNS_PREFIX}thumbnails.parquet"
+SOURCE_HASHES_KEY: Final = f"{RUNS_PREFIX}source_hashes.parquet"
 
 
 def run_prefix(run_id: str) -> str:

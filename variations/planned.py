@@ -50,8 +50,10 @@ class Planned:
         recipe["parameters"] = Parameters(**recipe["parameters"])
         recipe["sweep"] = parse_sweep(recipe.get("sweep", ""))
         recipe["splits"] = _split_rule(recipe.get("splits", {}))
-        columns = {name: self.details.get(name) for name in ("uri_column", "id_column")}
-        return Job(self.plan.source, self.plan.destination, Recipe(**recipe), **columns)
+        uri_column, id_column = self.details.get("uri_column"), self.details.get("id_column")
+        return Job(
+            self.plan.source, self.plan.destination, Recipe(**recipe), uri_column=uri_column, id_column=id_column
+        )
 
 
 def planned_bytes(plan: Plan, job: Job, *, limits: Limits, lease_seconds: float, signed_sources: int) -> bytes:

@@ -129,6 +129,7 @@ def _note_known(file: _File, known: Known) -> None:
                 known.done.add(key)
                 if of == 1:
                     known.held.pop(key, None)
+    _note_splits(file, known)
     columns = ["variation_id", "status", "attempt", "run_id", "shard", "request_id"]
     columns = [name for name in columns if name in pq.read_schema(file.path).names]
     for row in file.rows(columns, status=("unknown", "failed")):
@@ -136,6 +137,23 @@ def _note_known(file: _File, known: Known) -> None:
         known.note(row["status"], bytes.fromhex(row["variation_id"]), before)
 
 
+def _note_splits(file: _File, known: Known) -> None:
+    names = pq.read_schema(file.path).names
+    if not {"split", "group_id"} <= set(names) or not any(
+        batch.num_rows > batch.column(0).null_count for batch in file.batches(["split"])
+    ):
+        return
+    for batch in file.batches(["split", "group_id", "source_id", "status"]):
+        is_there = pc.and_(pc.is_valid(batch.column("split")), pc.is_in(batch.column("status"), _PERHAPS_THERE))
+        table = pa.Table.from_batches([batch.filter(is_there)])
+        # A source has a row for each of its images.
+        rows = table.group_by(["split", "group_id", "source_id"], use_threads=False).aggregate([]).to_pydict()
+        for split, group, source_id in zip(rows["split"], rows["group_id"], rows["source_id"], strict=True):
+            if source_id is not None:
+                known.groups.note(split, group, source_id)
+
+
+_PERHAPS_THERE: Final = pa.array(["kept", "unknown"])
 _SOURCE: Final = ("source_id", "source_uri")
 _KEY: Final = ("variation_id", "output_index")
 _LOOKED_AT: Final = (*_KEY, "status", "attempt", "run_id", *_SOURCE)

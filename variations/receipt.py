@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from variations.errors import RunError, RunPaused
 from variations.failures import as_values
+from variations.leak_report import LeakCheck, LeakReport
 from variations.tally import Recovery, Tally, UnknownItem
 
 # Markdown that a value may hold: emphasis, code, links, images and the table's bars. A `_` within a word is none.
@@ -25,7 +26,7 @@ class Plan:
     told. `rejected_rows` says of the first ten what is wrong with them. `balance_usd` is the account's, where it was
     asked for, and `balance_error` why it is not known. `sweep` says in words what each source is varied with, and
     `max_per_source` how many variations it gets at the most; `splits` how many sources are in which split, and by which
-    `split_rule`. `leaking_groups` are in more than one, and `leaks` says where the first ten are.
+    `split_rule`. `leaks` is what leaks from one into another, a `LeakReport` in JSON; empty where nothing is split.
     """
 
     run_id: str
@@ -58,14 +59,40 @@ class Plan:
     max_per_source: int = 0
     splits: str = ""
     split_rule: str = ""
-    leaking_groups: int = 0
-    leaks: tuple[str, ...] = ()
+    leaks: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "Plan":
         """Return a plan from what was written of it; whatever else stands there is left out."""
         known = {one.name: values[one.name] for one in fields(cls) if one.name in values}
-        return cls(**{**known, **{name: tuple(known.get(name, ())) for name in ("rejected_rows", "leaks")}})
+        # An older version wrote a list of leaks.
+        leaks = known.get("leaks")
+        return cls(
+            **{
+                **known,
+                "rejected_rows": tuple(known.get("rejected_rows", ())),
+                "leaks": leaks if isinstance(leaks, dict) else {},
+            }
+        )
+
+    @property
+    def leak_report(self) -> LeakReport | None:
+        """What leaks from one split into another; None where nothing is split."""
+        return LeakReport.of_json(self.leaks)
+
+    @property
+    def splits_text(self) -> str:
+        """Say in Markdown how sources were split, and what leaks; empty where they were not."""
+        if not self.split_rule:
+            return ""
+        text = f"Sources are split {markdown_text(self.split_rule)}."
+        report = self.leak_report
+        if report is None:
+            return text
+        looked = f" ({report.looked_at:,} sources were looked at)" if report.is_by_image else ""
+        text += f" Before the last run: {report.summary()}{looked}."
+        leaks = [f"- {markdown_text(value)}" for name, value in report.lines() if name == "leak"]
+        return "\n".join([text, *(["", *leaks] if leaks else [])])
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
@@ -101,11 +128,8 @@ class Plan:
     def _splits(self) -> list[tuple[str, str]]:
         if not self.splits:
             return []
-        lines = [("splits", f"{self.splits}; {self.split_rule}")]
-        if not self.leaking_groups:
-            return [*lines, ("leaks", "no group is in two splits")]
-        groups = f"{self.leaking_groups:,} group{'s are' if self.leaking_groups > 1 else ' is'} in two splits or more"
-        return [*lines, ("leaks", groups), *(("leak", leak) for leak in self.leaks)]
+        report = self.leak_report
+        return [("splits", f"{self.splits}; {self.split_rule}"), *(report.lines() if report else [])]
 
     def _most(self) -> str:
         return f", at most {self.max_per_source:,} a source" if self.max_per_source else ""
@@ -134,6 +158,19 @@ class Plan:
         return markdown_table("Plan", self.lines())
 
 
+def check_leaks(plan: Plan, how: LeakCheck) -> None:
+    """Refuse a plan that leaks, where that was asked for.
+
+    Raises:
+        LeakFound: something leaks from one split into another; with the first few by name.
+    """
+    report = plan.leak_report
+    if how.is_fatal and report is not None and report.is_leak:
+        error = report.error()
+        error.plan = plan
+        raise error
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What a run did.
@@ -142,8 +179,8 @@ class Receipt:
     variations that it did not come to, because it was stopped: the next run makes them. `requests` are API calls by
     kind; `refused` of them were, for the plan's request limit, which showed as about `limit_found` a minute. `errors`
     and `notes` count images by what is said of them, with a sample of each error's text; `failures` (of the module of
-    that name) tell more of them. `dataset_rows` is the size of the metadata afterwards, None if it could not be
-    published.
+    that name) tell more of them. `leaks` is the plan's. `dataset_rows` is the size of the metadata afterwards, None if
+    it could not be published.
     """
 
     run_id: str
@@ -186,6 +223,7 @@ class Receipt:
     refused: int = 0
     limit_found: float | None = None
     failures: tuple[dict[str, Any], ...] = ()
+    leaks: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -252,6 +290,7 @@ class Receipt:
             refused=refused,
             limit_found=limit_found,
             failures=tuple(failures),
+            leaks=plan.leaks,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -327,6 +366,8 @@ class Receipt:
         lines += [(f"{note}, {count:,}×", "kept, see the column notes") for note, count in self.notes.items()]
         lines += [(f"{code}, {count:,}×", self.error_samples[code]) for code, count in self.errors.items()]
         lines += _rejected(self.rejected_rows, self.rejected)
+        report = LeakReport.of_json(self.leaks)
+        lines += report.lines() if report else []
         lines += self._unknown_lines()
         if self.stopped_because:
             lines.append(("stopped", self.stopped_because))

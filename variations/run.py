@@ -31,8 +31,9 @@ from variations.making import ShardMaker
 from variations.plan import Spool, cut
 from variations.planned import planned_bytes, read_planned
 from variations.publish import publish, read_known
-from variations.receipt import Plan, Receipt, RunStopped, started
+from variations.receipt import Plan, Receipt, RunStopped, check_leaks, started
 from variations.recovery import Settler, close_run
+from variations.source_hashes import SourceHashes
 from variations.storage import Storage, open_storage
 from variations.tally import Recovery, Tally, UnknownItem
 from variations.workers.crew import Crew
@@ -171,6 +172,7 @@ class Run:
 
         Raises:
             ManifestError: the manifest is missing, empty or unusable.
+            LeakFound: sources leak from one split into another, and must not; nothing is paid.
             BudgetReached, InsufficientCredits: it would cost more than it may, or than there is; nothing is paid.
             StorageError: the destination cannot be written.
         """
@@ -185,9 +187,12 @@ class Run:
                 limits=self._limits,
                 run_id=self.run_id,
                 spool=spool,
+                hashes=SourceHashes(self._storage, is_kept=True),
                 resubmit=self._resubmit,
                 check=self._check_stopped,
+                on_look=self._tell_looked,
             )
+            check_leaks(plan, self.job.leaks)
             self._check_money(plan)
             shards = cut(spool.variations, plan.shard_size)
             number = 0
@@ -223,6 +228,9 @@ class Run:
         self._known = None
         self.engine.progress.total = plan.images
         return plan
+
+    def _tell_looked(self, done: int, of: int) -> None:
+        self.engine.progress.step = f"looking at sources {done:,} of {of:,}"
 
     def _check_stopped(self) -> None:
         if self.engine.stopped_by is not None:

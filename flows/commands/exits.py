@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from variations.errors import BadInput, LeakFound, VariationsError
 from variations.receipt import Receipt
 
 ALL_KEPT: Final = 0
@@ -9,7 +10,15 @@ UNEXPECTED: Final = 1
 BAD_INPUT: Final = 2
 SOME_FAILED: Final = 3
 STOPPED: Final = 4
+LEAK: Final = 5
 INTERRUPTED: Final = 130
+
+
+def code_of(error: VariationsError) -> int:
+    """Return the exit code of an error that was foreseen."""
+    if isinstance(error, LeakFound):
+        return LEAK
+    return BAD_INPUT if isinstance(error, BadInput) else STOPPED
 
 
 def exit_code(receipt: Receipt) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any, Final
@@ -43,15 +43,18 @@ def is_terminal() -> bool:
 
 
 @contextmanager
-def status(text: str) -> Iterator[None]:
-    """Show that something is going on: a spinner on a terminal, a line elsewhere."""
+def status(text: str) -> Iterator[Callable[[str], None]]:
+    """Show that something is going on: a spinner on a terminal, a line elsewhere.
+
+    Yields what changes the text beside the spinner.
+    """
     console = Console(stderr=True)
     if not is_terminal():
         console.print(f"{text} …", highlight=False)
-        yield
+        yield lambda text: None  # noqa: ARG005 - a line each would be too many
         return
-    with console.status(f"{text} …"):
-        yield
+    with console.status(f"{text} …") as spinner:
+        yield lambda text: spinner.update(f"{text} …")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def planned(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str, dict[str, Any]]:
     """Run `variations plan`; returns its exit code, what it says to people, and the plan."""
     with pytest.raises(SystemExit) as ended:
-        main(["plan", "manifest.csv", "dataset", "--json", *options])
+        main(["plan", "manifest.csv", "dataset", "--json", "--leak-check", "groups", *options])
     said = capsys.readouterr()
     lines = said.out.strip().splitlines()
     return int(ended.value.code or 0), " ".join(said.err.split()), json.loads(lines[-1]) if lines else {}
@@ -40,6 +40,7 @@ def test_only_train_is_varied_and_what_leaks_is_told(manifest: Path, capsys: pyt
     assert "1 group is in two splits or more" in said
     assert "p1: train (row 1), test (row 4)" in said
     assert "row 5: it has no split: name one, or give split_ratios" in said
+    assert planned(capsys, "--group-by", "patient", "--fail-on-leak")[0] == 5
 
 
 def test_without_a_group_each_source_is_one(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:

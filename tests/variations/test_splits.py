@@ -125,6 +125,62 @@ def test_all_that_leaks_is_found_and_nothing_else(rows: list[tuple[int, str]]) -
     assert len(groups.leaking()) == sum(1 for found in expected.values() if len(found) > 1)
 
 
+ROWS = st.lists(
+    st.tuples(st.integers(0, 5), st.one_of(st.none(), st.integers(0, 3)), st.sampled_from(["train", "test", "x"])),
+    max_size=12,
+)
+
+
+@given(ROWS, ROWS)
+def test_who_was_in_another_split_before_is_found(
+    before: list[tuple[int, int | None, str]], now: list[tuple[int, int | None, str]]
+) -> None:
+    """The source itself or another one of its group, by what comparing each with each would say."""
+
+    def noted(rows: list[tuple[int, int | None, str]]) -> tuple[Groups, list[Source]]:
+        groups = Groups()
+        named = [
+            source(f"s{name}", split=split, group=None if group is None else f"g{group}") for name, group, split in rows
+        ]
+        for one in named:
+            groups.add(one)
+        return groups, named
+
+    there, old = noted(before)
+    groups, sources = noted(now)
+
+    def splits_before(one: Source) -> set[str | None]:
+        return {
+            other.split
+            for other in old
+            if one.source_id == other.source_id or (one.group is not None and one.group == other.group)
+        }
+
+    moved = groups.moved_from(there).tolist()
+    assert moved == [at for at, one in enumerate(sources) if splits_before(one) - {one.split}]
+    for one in sources:
+        assert there.splits_of(one) == sorted(str(split) for split in splits_before(one))
+
+
+@given(names=GROUPS, data=st.data())
+def test_leaks_are_the_same_in_whatever_order_the_rows_stand(names: list[str], data: Any) -> None:
+    """As are the splits of sources that share a group, though the manifest gives some of them a split of their own."""
+    by = splitter(ratios=RATIOS, group_by="patient")
+    rows = [
+        (name, data.draw(st.integers(0, 5)), data.draw(st.sampled_from(["train", "test", None])), number)
+        for number, name in enumerate(names)
+    ]
+
+    def found(order: list[Any]) -> tuple[frozenset[int], dict[str, str | None]]:
+        groups = Groups()
+        sources = [one for name, patient, split, _ in order for one in assigned(by, name, patient=patient, Split=split)]
+        for one in sources:
+            groups.add(one)
+        return groups.leaking(), splits(sources)
+
+    assert found(data.draw(st.permutations(rows))) == found(rows)
+
+
 def test_an_image_lies_in_the_folder_of_its_split() -> None:
     """That is what `datasets` reads; without splits nothing changes."""
     (plain,) = expand(source("a"), Recipe())

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any, BinaryIO, Final
 
 PICTURES_A_CHUNK: Final = 64
-PROGRAM: Final = ("data.js", "pictures.js", "wall.js", "large.js", "figures.js", "main.js")
+PROGRAM: Final = ("data.js", "pictures.js", "wall.js", "large.js", "figures.js", "leaks.js", "main.js")
 _PAGE: Final = files(__package__) / "page"
 
 

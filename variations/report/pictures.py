@@ -1,24 +1,17 @@
 """Fetch what a report has small pictures of: the dataset's images, and the sources that can be had safely."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpx
 
 from variations import errors
-from variations.api.download import MAX_OUTPUT_BYTES, OUTPUT_HOST, OutputPolicy, fetch_output
 from variations.recovery import at_once
 from variations.report.thumbnails import Thumbnails, thumbnail
-from variations.storage import Storage, open_storage, split_uri
+from variations.source_images import DECODED_AT_ONCE, SourceImages
+from variations.storage import Storage
 
-# A decoded image may take 200 MB, most take 4.
-DECODED_AT_ONCE: Final = 4
-SOURCE_SECONDS: Final = 20.0
-# A host that answers nothing is not waited for ten thousand times.
-HOST_FAILURES: Final = 5
 # What is lost if it is killed is fetched again: some seconds.
 SAVED_EVERY: Final = 2_000
 
@@ -47,10 +40,8 @@ class Pictures:
         self._storage = storage
         self._thumbnails = thumbnails
         self._side = side
-        self._local_sources = local_sources
-        self._http = http
+        self._source_images = SourceImages(local_files=local_sources, http=http)
         self._decoders = asyncio.Semaphore(DECODED_AT_ONCE)
-        self._failed_hosts: Counter[str] = Counter()
         self.missing: dict[str, str] = {}
         self.fetched = 0
 
@@ -67,7 +58,7 @@ class Pictures:
         """
         self._thumbnails.keep_only([*images, *sources])
         wanted: list[tuple[str, str, Fetch]] = [(name, key, self._storage.get) for name, key in images.items()]
-        wanted += [(name, uri, self._source) for name, uri in sources.items()]
+        wanted += [(name, uri, self._source_images.fetch) for name, uri in sources.items()]
         unsaved = done = 0
         on_progress(done, len(wanted))
 
@@ -100,51 +91,3 @@ class Pictures:
         self.fetched += 1
         self._thumbnails.add(name, self._side, small)
         return True
-
-    async def _source(self, uri: str) -> bytes:
-        """Fetch a source.
-
-        Raises:
-            SourceUnavailable: it cannot be had, or not safely; the reason is short, its URI stands beside it.
-        """
-        scheme = uri.partition(":")[0].lower()
-        try:
-            if scheme in {"http", "https"}:
-                return await self._from_web(uri)
-            if scheme == "file" and not self._local_sources:
-                raise errors.SourceUnavailable("a file of the machine that made the dataset")
-            if scheme in {"s3", "file"}:
-                return await _from_store(uri)
-        except (errors.ItemError, errors.Repeatable, errors.StorageError, errors.BadInput, TimeoutError) as error:
-            raise errors.SourceUnavailable(str(error) or "it took too long to answer") from error
-        raise errors.SourceUnavailable("it is not kept where it can be fetched from")
-
-    async def _from_web(self, url: str) -> bytes:
-        try:
-            host = urlsplit(url).hostname or ""
-        except ValueError:
-            raise errors.SourceUnavailable("its address is not a URL") from None
-        if self._failed_hosts[host] >= HOST_FAILURES:
-            raise errors.SourceUnavailable(f"{host} did not answer for others")
-        # The API's own host may be at a private address, and no other: here it stands for one that is public.
-        policy = OutputPolicy(api_host=OUTPUT_HOST, allowed_hosts=[host])
-        try:
-            async with asyncio.timeout(SOURCE_SECONDS):
-                content = await fetch_output(self._http, url, policy=policy)
-        except (errors.ServiceUnavailable, TimeoutError):
-            self._failed_hosts[host] += 1
-            raise
-        self._failed_hosts[host] = 0
-        return content
-
-
-async def _from_store(uri: str) -> bytes:
-    root, key = split_uri(uri)
-    storage = open_storage(root)
-    try:
-        entry = await storage.head(key)
-        if entry is not None and entry.size > MAX_OUTPUT_BYTES:
-            raise errors.SourceUnavailable(f"it is larger than {MAX_OUTPUT_BYTES:,} bytes")
-        return await storage.get(key)
-    finally:
-        await storage.aclose()

@@ -16,6 +16,7 @@ from variations.dataset import METADATA_KEY
 from variations.errors import ObjectNotFound
 from variations.layout import REPORT_KEY
 from variations.report.figures import read_figures, read_runs
+from variations.report.leaks import last_leaks, leak_data, picture_names, source_picture
 from variations.report.page import write_page
 from variations.report.pictures import OnProgress, Pictures
 from variations.report.rows import Shown, columns_of, read_shown
@@ -95,7 +96,8 @@ async def write_report(
         shown = await to_thread(read_shown, path)
         figures = await to_thread(read_figures, path)
     runs = await read_runs(storage)
-    names = _Names.of(shown)
+    leaks = last_leaks(runs)
+    names = _Names.of(shown, of_leaks=picture_names(leaks))
     thumbnails = Thumbnails(storage)
     await thumbnails.load()
     is_local = storage.uri.startswith("file:")
@@ -107,7 +109,8 @@ async def write_report(
         "dataset": storage.uri,
         "made_at": f"{await storage.now():%Y-%m-%d %H:%M} UTC",
         "total": shown.total,
-        "runs": runs,
+        "runs": [{name: value for name, value in run.items() if name != "leaks"} for run in runs],
+        "leaks": leak_data(leaks, {name: number for number, name in enumerate(order)}, pictures.missing),
         **figures,
         **await to_thread(_shown_data, shown, names, order, pictures.missing),
     }
@@ -145,20 +148,21 @@ class _Names:
     in_order: list[str]
 
     @classmethod
-    def of(cls, shown: Shown) -> "_Names":
+    def of(cls, shown: Shown, *, of_leaks: Mapping[str, str]) -> "_Names":
         files = shown.table.column("file_name").to_pylist()
         hashes = shown.table.column("sha256").to_pylist()
         images = [f"image {sha256 or file}" if file else "" for file, sha256 in zip(files, hashes, strict=True)]
         uris = shown.table.column("source_uri").take(pa.array(shown.sources, pa.int64())).to_pylist()
-        sources = [f"source {uri}" if uri else "" for uri in uris]
+        sources = [source_picture(uri) if uri else "" for uri in uris]
         begins = dict(zip(shown.sources, sources, strict=True))
         in_order = dict.fromkeys(name for row, image in enumerate(images) for name in (begins.get(row, ""), image))
         in_order.pop("", None)
+        in_order |= dict.fromkeys(of_leaks)
         return cls(
             images,
             sources,
             keys={name: file for name, file in zip(images, files, strict=True) if name},
-            uris={name: uri for name, uri in zip(sources, uris, strict=True) if name},
+            uris={name: uri for name, uri in zip(sources, uris, strict=True) if name} | dict(of_leaks),
             in_order=list(in_order),
         )
 

@@ -15,6 +15,7 @@ from tests.variations.examples import outcome, source, write_part
 from tests.variations.published import refuse
 from variations.dataset import METADATA_KEY, parquet_bytes
 from variations.layout import receipt_key
+from variations.leak_report import LeakReport
 from variations.models import Metrics, Outcome, RejectedSource, StoredImage
 from variations.parameters import Parameters
 from variations.plan import Recipe, expand
@@ -105,10 +106,39 @@ async def furnish(storage: Storage) -> None:
     await refuse(storage, RUN, RejectedSource(7, "guidance is 12, allowed are 0 to 10", "strong", "s3://b/strong.jpg"))
     await publish(storage, [RUN])
     await judge(storage)
-    plan = Plan(run_id=RUN, source="manifest.csv", destination=storage.uri, images=len(made), new=len(made))
+    plan = Plan(
+        run_id=RUN,
+        source="manifest.csv",
+        destination=storage.uri,
+        images=len(made),
+        new=len(made),
+        leaks=leaks().as_dict(),
+    )
     tally = Tally(kept=KEPT, failed=1, unknown=1, paid=KEPT, cost_usd=0.031 * KEPT, variations=len(made))
     receipt = Receipt.of(plan, tally, started_at=BEGAN.isoformat(), seconds=135.0, requests={"poll": 163, "submit": 72})
     await storage.put(receipt_key(RUN), receipt.to_bytes())
+
+
+def leaks() -> LeakReport:
+    """Return what leaked: the cat, turned by its EXIF alone, is in train and in test; and what has no picture."""
+    cats = [path for path in photos() if "chelsea" in path.name]
+    of = {path.stem: {"source_id": path.stem, "source_uri": path.as_uri(), "split": "test", "row": 7} for path in cats}
+    turned, cat, other = of.values()
+    gone = {"source_id": HOSTILE, "source_uri": "s3://b/strong.jpg", "split": "test", "row": 9}
+    return LeakReport(
+        groups=1,
+        group_samples=(f"{HOSTILE}: train (row 1), test (row 4)",),
+        similar=4,
+        pairs=(
+            {"distance": 0, "one": turned | {"split": "train"}, "other": cat},
+            {"distance": 2, "one": turned | {"split": "train"}, "other": other},
+            {"distance": 6, "one": turned | {"split": "train"}, "other": gone},
+        ),
+        is_by_image=True,
+        looked_at=12,
+        missing=1,
+        missing_samples=("gone: there is no such object",),
+    )
 
 
 async def judge(storage: Storage) -> None:

@@ -34,7 +34,7 @@ def test_pictures_for_people(gallery: Gallery, dataset_uri: str) -> None:
     for width, size in (("wide", WIDE), ("narrow", NARROW)):
         for scheme in ("light", "dark"):
             gallery.open(f"{dataset_uri}/report.html", size=size, scheme=scheme)
-            for view in ("images", "failures", "figures"):
+            for view in ("images", "failures", "figures", "leaks"):
                 gallery.click(f"[data-view={view}]")
                 gallery.picture(f"{view}-{width}-{scheme}")
                 overflow = gallery.run("return document.documentElement.scrollWidth - innerWidth")
@@ -239,6 +239,24 @@ def test_the_runs_are_shown_in_figures(gallery: Gallery) -> None:
     requests = gallery.all("#figures figure")[3].find_elements("css selector", "rect title")
     assert [title.get_property("textContent") for title in requests] == ["3 requests: 54", "4 requests: 16"]
     assert gallery.find("#figures tbody").text.split()[-2:] == ["3.36", "–"]
+
+
+def test_what_leaks_stands_side_by_side(gallery: Gallery) -> None:
+    """Sources that look alike, each with its split; one that could not be had says so; names are texts."""
+    assert gallery.find("[data-view=leaks]").text == "Leaks !"
+    gallery.click("[data-view=leaks]")
+    gallery.wait_for_pictures()
+    assert "1 group is in two splits or more; 4 sources look like one in another split" in gallery.find("#leaks").text
+    pairs = gallery.all("#leaks .pair")
+    assert [pair.text.split("\n")[-1] for pair in pairs] == ["alike", "2 bits apart", "6 bits apart"]
+    alts = [image.get_attribute("alt") for image in gallery.all("#leaks .pair:first-child img")]
+    assert alts == ["Source 09_chelsea_exif_rot6 in train", "Source 10_chelsea in test"]
+    assert gallery.run("return [...document.querySelectorAll('#leaks img')].every((image) => image.naturalWidth)")
+    assert "no picture of the source" in pairs[2].text
+    assert HOSTILE in pairs[2].text
+    assert gallery.all("#leaks li")[0].text == f"{HOSTILE}: train (row 1), test (row 4)"
+    assert gallery.run("return window.ran ?? 0") == 0
+    assert gallery.run("return location.hash") == "#view=leaks"
 
 
 @pytest.fixture

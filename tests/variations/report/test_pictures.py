@@ -153,6 +153,22 @@ async def test_private_addresses_are_not_asked(dataset: Storage, asked: list[str
     assert asked == []
 
 
+async def test_a_redirect_to_another_public_host_is_followed(dataset: Storage) -> None:
+    """As those who keep images elsewhere answer; what leads nowhere is told in a few words."""
+
+    def web(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/gone.jpg":
+            return httpx.Response(404)
+        if request.url.host == "93.184.216.34":
+            return httpx.Response(302, headers={"location": "http://151.101.1.69/cat.jpg"})
+        return httpx.Response(200, content=jpeg())
+
+    sources = {"cat": f"{PUBLIC}/cat.jpg", "gone": f"{PUBLIC}/gone.jpg"}
+    pictures, thumbnails = await made(dataset, {}, sources, web=web)
+    assert thumbnails.get("cat") is not None
+    assert pictures.missing == {"gone": "the source's host answered 404"}
+
+
 async def test_a_host_that_does_not_answer_is_given_up(dataset: Storage) -> None:
     """Ten thousand of its sources do not take ten thousand timeouts."""
     calls: list[str] = []

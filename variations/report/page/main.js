@@ -2,7 +2,7 @@
 // What is chosen, the address that holds it, and the keys.
 
 const byId = (id) => document.getElementById(id);
-const VIEWS = ["images", "failures", "figures"];
+const VIEWS = ["images", "failures", "figures", ...(data.leaks ? ["leaks"] : [])];
 const SIZES = [110, 170, 260];
 const USUAL_SIZE = innerWidth < 600 ? 110 : 170;
 const state = { view: "images", sort: "", descending: false, grouped: true, size: USUAL_SIZE };
@@ -177,6 +177,11 @@ function start() {
   buildFilters();
   showFailures(byId("failures"), showFailure);
   showFigures(byId("figures"));
+  if (data.leaks) {
+    document.querySelector("[data-view=leaks]").hidden = false;
+    byId("leak-count").textContent = data.leaks.is_leak ? "!" : "";
+    showLeaks(byId("leaks"));
+  }
 
   const on = (id, event, act) => byId(id).addEventListener(event, act);
   on("search", "input", () => (search.set(byId("search").value), update()));
