@@ -118,6 +118,13 @@ UnknownWaitSeconds = Annotated[
 Wait = Annotated[
     bool, Field(description="Wait while another run works on the dataset, and take over when it ends or dies.")
 ]
+Gallery = Annotated[
+    bool,
+    Field(
+        description="Write the gallery, report.html, at the end of a run that has something new to show; a run that "
+        "cannot write it goes on all the same."
+    ),
+]
 Profile = Annotated[str, Field(description="Profile of variations.toml on the machine that runs; empty: none.")]
 
 

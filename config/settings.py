@@ -46,6 +46,8 @@ FIRST_REQUESTS_PER_MINUTE: Final = 60.0
 _POINTERS: Final = {"VARIATIONS_CONFIG", "VARIATIONS_PROFILE"}
 
 
+# Settings that are called otherwise than the API's parameter, which manifest, sweep and metadata have.
+_OF_PARAMETER: Final = {"num_outputs": "outputs_per_request"}
 _KEY: Final = re.compile(r"SG_\w+")
 _toml: ContextVar[dict[str, Any]] = ContextVar("toml", default={})  # noqa: B039 - nobody writes to it
 _stored: ContextVar[Mapping[str, Any]] = ContextVar("stored", default={})  # noqa: B039 - same
@@ -91,7 +93,7 @@ class Settings(BaseSettings):
     guidance: parameters.Guidance = 3.0
     megapixels: parameters.Megapixels = "1"
     num_inference_steps: parameters.NumInferenceSteps = 28
-    num_outputs: parameters.NumOutputs = 1
+    outputs_per_request: parameters.NumOutputs = 1
     output_format: parameters.OutputFormat = "jpg"
     output_quality: parameters.OutputQuality = 80
     disable_safety_checker: parameters.DisableSafetyChecker = False
@@ -107,6 +109,7 @@ class Settings(BaseSettings):
     unknown: options.Unknown = "hold"
     unknown_wait_seconds: options.UnknownWaitSeconds = 3600.0
     wait: options.Wait = False
+    gallery: options.Gallery = True
 
     requests_counted: Literal["all", "submit"] = Field(
         "all", description="Which calls count against the request limit: all of them, or submits alone."
@@ -233,7 +236,7 @@ class Settings(BaseSettings):
         """Return what is wanted of every source."""
         names = [name for name in PARAMETER_NAMES if name != "seed"]
         return Recipe(
-            parameters=Parameters(**{name: getattr(self, name) for name in names}),
+            parameters=Parameters(**{name: getattr(self, _OF_PARAMETER.get(name, name)) for name in names}),
             variations_per_source=self.variations_per_source,
             sweep=parse_sweep(self.sweep),
             max_per_source=self.max_per_source,
@@ -310,6 +313,10 @@ def _from_toml(profile: str | None, named: str | None) -> dict[str, Any]:
 def _nearest(name: str, known: Iterable[str]) -> str:
     # The prefix that all share makes none of them near.
     bare = {one.removeprefix(PREFIX): one for one in sorted(known)}
+    for parameter, setting in _OF_PARAMETER.items():
+        for spelled, wanted in ((parameter, setting), (parameter.upper(), setting.upper())):
+            if name.removeprefix(PREFIX) == spelled and wanted in bare:
+                return f"; did you mean {bare[wanted]}?"
     close = difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {bare[close[0]]}?"

@@ -12,15 +12,14 @@ from tasks import (
     begun,
     check_deployment,
     day_of,
-    describe,
     ending,
+    finish,
     look_ahead,
     make_plan,
     make_shards,
     make_with_workers,
     one_slot,
     place_of,
-    publish,
     shown_progress,
     started,
 )
@@ -60,7 +59,7 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     megapixels: parameters.Megapixels = "1",
     guidance: parameters.Guidance = 3.0,
     num_inference_steps: parameters.NumInferenceSteps = 28,
-    num_outputs: parameters.NumOutputs = 1,
+    outputs_per_request: parameters.NumOutputs = 1,
     output_format: parameters.OutputFormat = "jpg",
     output_quality: parameters.OutputQuality = 80,
     disable_safety_checker: parameters.DisableSafetyChecker = False,
@@ -68,6 +67,7 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     max_failed_percent: options.MaxFailedPercent = 20.0,
     workers: options.Workers = 0,
     wait: options.Wait = False,
+    gallery: options.Gallery = True,
     uri_column: options.UriColumn = "",
     id_column: options.IdColumn = "",
     requests_per_minute: options.RequestsPerMinute = 0.0,
@@ -120,7 +120,5 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
                         )
                     else:
                         await make_shards(run, plan, limits=limits)
-                    end.result = await publish(run)
-                    if end.result.kept:
-                        await describe(job.destination, split_rule=plan.split_rule)
+                    end.result = await finish(run, plan, gallery=gallery)
     return end.state()  # type: ignore[no-any-return]

@@ -4,7 +4,9 @@ The run itself, an open thing, is handed from task to task in one process; nothi
 Nor is anything retried, whatever Prefect's defaults are: a shard that is made twice is paid twice.
 """
 
+import asyncio
 import logging
+from typing import Final
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -14,14 +16,20 @@ from variations.api.client import Endpoint
 from variations.balance import with_balance
 from variations.card import write_card
 from variations.engine.limits import Limits
-from variations.errors import VariationsError
+from variations.errors import StoppedByUser, VariationsError
 from variations.estimate import estimate
 from variations.job import Job
 from variations.receipt import Plan, Receipt, RunStopped
+from variations.report import write_report
 from variations.run import Run
 from variations.storage import open_storage
 from variations.tally import Recovery, Tally
 from variations.workers.worker import WorkerRun
+
+# So long a run fetches pictures for its gallery; those that are left are the next one's.
+GALLERY_SECONDS: Final = 60.0
+# So long it may take in all, writing it included.
+MOST_GALLERY_SECONDS: Final = 600.0
 
 
 @task(name="check key", task_run_name="check key", retries=0, cache_policy=NO_CACHE, persist_result=False)
@@ -98,3 +106,30 @@ async def describe(destination: str, *, split_rule: str = "") -> None:
         get_run_logger().warning("The dataset's card was not written: %s", error)
     finally:
         await storage.aclose()
+
+
+@task(name="gallery", task_run_name="gallery", retries=0, cache_policy=NO_CACHE, persist_result=False)
+async def write_gallery(run: Run) -> str:
+    """Write the dataset's gallery, and show where it lies; returns its URI, or "" where it could not be written.
+
+    Pictures of earlier galleries are used again, and new ones fetched for a minute at the most, or until the run is
+    told to end. Without a gallery it is a dataset all the same.
+    """
+    logger, clock = get_run_logger(), asyncio.get_running_loop()
+    until = clock.time() + GALLERY_SECONDS
+    storage = open_storage(run.job.destination)
+
+    def is_enough() -> bool:
+        return clock.time() > until or isinstance(run.engine.stopped_by, StoppedByUser)
+
+    try:
+        async with asyncio.timeout(MOST_GALLERY_SECONDS):
+            written = await write_report(storage, is_enough=is_enough)
+    except Exception as error:  # noqa: BLE001 - whatever it is, what was paid for is published, and no gallery is worth it
+        logger.warning("The gallery was not written: %s", str(error) or type(error).__name__)
+        return ""
+    finally:
+        await storage.aclose()
+    logger.info("Gallery: %s", ", ".join(value for _, value in written.lines()))
+    await shown.show_gallery(run.job.destination, written)
+    return written.uri

@@ -143,7 +143,7 @@ class Receipt:
     kind; `refused` of them were, for the plan's request limit, which showed as about `limit_found` a minute. `errors`
     and `notes` count images by what is said of them, with a sample of each error's text; `failures` (of the module of
     that name) tell more of them. `dataset_rows` is the size of the metadata afterwards, None if it could not be
-    published.
+    published. `gallery` is where that lies, if this run wrote one; the receipt in the destination was written before.
     """
 
     run_id: str
@@ -186,6 +186,7 @@ class Receipt:
     refused: int = 0
     limit_found: float | None = None
     failures: tuple[dict[str, Any], ...] = ()
+    gallery: str = ""
 
     @classmethod
     def of(
@@ -270,6 +271,12 @@ class Receipt:
         return not (now or before or self.stopped_by)
 
     @property
+    def has_news(self) -> bool:
+        """Whether it made anything, or found out what became of what earlier runs left open."""
+        recovery = Recovery(**self.recovery) if self.recovery else Recovery()
+        return bool(self.kept + self.failed + self.unknown + recovery.kept + recovery.failed)
+
+    @property
     def failed_percent(self) -> float:
         """Of the images of which it is known what became, or that are unknown, how many failed."""
         return 100 * self.failed / max(1, self.kept + self.failed + self.unknown)
@@ -323,6 +330,7 @@ class Receipt:
             *self._limit(),
             ("dataset", f"{self.dataset_rows:,} rows" if self.dataset_rows is not None else "not published"),
             ("destination", self.destination),
+            *([("gallery", self.gallery)] if self.gallery else []),
         ]
         lines += [(f"{note}, {count:,}×", "kept, see the column notes") for note, count in self.notes.items()]
         lines += [(f"{code}, {count:,}×", self.error_samples[code]) for code, count in self.errors.items()]
