@@ -104,6 +104,8 @@ class Settings(BaseSettings):
     poll_interval_seconds: options.PollIntervalSeconds = 0.0
     deadline_seconds: options.DeadlineSeconds = 600.0
     max_cost_usd: options.MaxCostUsd = 0.0
+    canary: options.Canary = 0
+    max_canary_percent: options.MaxCanaryPercent = 20.0
     max_failed_percent: options.MaxFailedPercent = 20.0
     workers: options.Workers = 0
     unknown: options.Unknown = "hold"
@@ -129,6 +131,12 @@ class Settings(BaseSettings):
     )
     lease_seconds: float = Field(
         60.0, ge=1, le=3600, description="Seconds without a sign of life after which another run may take one over."
+    )
+    canary_wait_seconds: float = Field(
+        3600.0,
+        ge=0,
+        le=7 * 86400,
+        description="Seconds that a deployed run waits, paused in Prefect, for somebody to resume it after its canary.",
     )
     work_deployment: str = Field(
         "work/variations", min_length=1, description="Deployment that workers are runs of, as flow/deployment."
@@ -241,6 +249,8 @@ class Settings(BaseSettings):
             sweep=parse_sweep(self.sweep),
             max_per_source=self.max_per_source,
             splits=SplitRule(parse_ratios(self.split_ratios), self.group_by, parse_splits(self.augment_splits)),
+            canary=self.canary,
+            max_canary_percent=self.max_canary_percent,
             seed=self.seed or None,
             retry_failed=self.retry == "failed",
             resubmit_after_seconds=self.unknown_wait_seconds if self.unknown == "resubmit" else None,

@@ -22,6 +22,7 @@ from tasks import (
     place_of,
     shown_progress,
     started,
+    try_canary,
 )
 from variations import parameters
 
@@ -50,6 +51,8 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     sweep: options.SweepText = "",
     max_per_source: options.MaxPerSource = 0,
     max_cost_usd: options.MaxCostUsd = 0.0,
+    canary: options.Canary = 0,
+    max_canary_percent: options.MaxCanaryPercent = 20.0,
     split_ratios: options.SplitRatios = "",
     group_by: options.GroupBy = "",
     augment_splits: options.AugmentSplits = "train",
@@ -114,6 +117,14 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
                 plan = await make_plan(run)
                 started(run, plan)
                 async with shown_progress(run.engine.progress):
+                    await try_canary(
+                        run,
+                        plan,
+                        limits=limits,
+                        slot=settings.concurrency_limit if workers else "",
+                        gallery=gallery,
+                        wait_seconds=settings.canary_wait_seconds,
+                    )
                     if workers:
                         await make_with_workers(
                             run, workers=workers, deployment=settings.work_deployment, profile=profile

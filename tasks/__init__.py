@@ -1,6 +1,7 @@
 """Tasks: what a flow is made of. Each logs, calls the library once, and returns."""
 
 from tasks.begin import begun, joined
+from tasks.canary import try_canary
 from tasks.crew import check_deployment, make_with_workers
 from tasks.ending import ending
 from tasks.events import started
@@ -33,5 +34,6 @@ __all__ = [
     "recover_name",
     "shown_progress",
     "started",
+    "try_canary",
     "work_name",
 ]

@@ -6,8 +6,9 @@ from typing import Final
 from prefect import get_run_logger
 from prefect.artifacts import Artifact, LinkArtifact, MarkdownArtifact, TableArtifact
 
+from variations.canary import Canary
 from variations.failures import failure_table
-from variations.links import gallery_link, output_links
+from variations.links import gallery_link, gallery_uri, output_links
 from variations.receipt import Plan, Receipt, markdown_text
 from variations.report import WrittenReport
 
@@ -39,6 +40,13 @@ async def show_gallery(destination: str, written: WrittenReport) -> None:
         text += ", or the address, on the machine that it names a file of"
     link, name = gallery_link(destination), markdown_text(written.uri)
     await _show(LinkArtifact(key="variations-gallery", link=link, link_text=name, description=text))
+
+
+async def show_canary(canary: Canary, destination: str, *, what_now: str) -> None:
+    """Show what a canary came to, and where its images are to be seen."""
+    link = f"[{markdown_text(gallery_uri(destination))}]({gallery_link(destination)})"
+    markdown = canary.markdown(f"{what_now}\n\n- gallery: {link}")
+    await _show(MarkdownArtifact(key="variations-canary", markdown=markdown, description=canary.summary()))
 
 
 async def _show(artifact: Artifact) -> None:

@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks import shown
 from variations.api.client import Endpoint
 from variations.balance import with_balance
+from variations.canary import Canary
 from variations.card import write_card
 from variations.engine.limits import Limits
 from variations.errors import StoppedByUser, VariationsError
@@ -82,6 +83,16 @@ async def make_shard(run: Run | WorkerRun, *, shard: int, shards: int) -> Tally:
     said = "Shard %05d of %d: %d kept, %d failed, %d unknown"
     get_run_logger().log(level, said, shard, shards, tally.kept, tally.failed, tally.unknown)
     return tally
+
+
+@task(name="canary", task_run_name="canary", retries=0, cache_policy=NO_CACHE, persist_result=False)
+async def look_at_canary(run: Run) -> Canary | None:
+    """Publish what the canary came to, and say how it stands; None where that cannot be, which stops the engine."""
+    canary = await run.look_at_canary()
+    if canary is not None:
+        level = logging.INFO if canary.is_good else logging.WARNING
+        get_run_logger().log(level, "Canary: %s, and max_canary_percent is %g", canary.summary(), canary.most_percent)
+    return canary
 
 
 @task(name="publish", task_run_name="publish", retries=0, cache_policy=NO_CACHE, persist_result=False)

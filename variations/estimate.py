@@ -105,9 +105,11 @@ async def read_manifest(
         split_rule=str(splits) if counts.splits else "",
         leaking_groups=len(leaking),
         leaks=tuple(leaks),
+        max_canary_percent=job.recipe.max_canary_percent,
         rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
     )
-    return planner, plan
+    canary = min(job.recipe.canary, counts.new)
+    return planner, plan.with_canary(canary, new=canary)
 
 
 async def read_signed(job: Job) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """What a run is going to do, and what it did: the plan and the receipt, for people and for machines."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,7 +26,9 @@ class Plan:
     told. `rejected_rows` says of the first ten what is wrong with them. `balance_usd` is the account's, where it was
     asked for, and `balance_error` why it is not known. `sweep` says in words what each source is varied with, and
     `max_per_source` how many variations it gets at the most; `splits` how many sources are in which split, and by which
-    `split_rule`. `leaking_groups` are in more than one, and `leaks` says where the first ten are.
+    `split_rule`. `leaking_groups` are in more than one, and `leaks` says where the first ten are. `canary` variations,
+    in the first `canary_shards`, are looked at before the rest, which is made where no more of their images than
+    `max_canary_percent` are bad.
     """
 
     run_id: str
@@ -60,12 +63,23 @@ class Plan:
     split_rule: str = ""
     leaking_groups: int = 0
     leaks: tuple[str, ...] = ()
+    canary: int = 0
+    canary_shards: int = 0
+    max_canary_percent: float = 0.0
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "Plan":
         """Return a plan from what was written of it; whatever else stands there is left out."""
         known = {one.name: values[one.name] for one in fields(cls) if one.name in values}
         return cls(**{**known, **{name: tuple(known.get(name, ())) for name in ("rejected_rows", "leaks")}})
+
+    def with_canary(self, variations: int, *, new: int) -> "Plan":
+        """Return it with a canary of so many variations, of which the `new` ones are made in the first shards."""
+        if not variations:
+            return self
+        canary_shards = math.ceil(new / self.shard_size)
+        shards = canary_shards + math.ceil((self.new - new) / self.shard_size)
+        return replace(self, canary=variations, canary_shards=canary_shards, shards=shards)
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
@@ -94,6 +108,7 @@ class Plan:
             ("images to pay for", f"{self.images:,}"),
             ("cost", f"about {self.cost_usd:,.2f} USD{self._budget()}"),
             *self._balance(),
+            *self._canary(),
             ("time", f"about {duration(self.seconds)} at {limit}, {self.max_in_flight} in flight"),
             *_rejected(self.rejected_rows, self.rejected),
         ]
@@ -109,6 +124,14 @@ class Plan:
 
     def _most(self) -> str:
         return f", at most {self.max_per_source:,} a source" if self.max_per_source else ""
+
+    def _canary(self) -> list[tuple[str, str]]:
+        if not self.canary:
+            return []
+        text = (
+            f"{self.canary:,} variations first; the rest if no more than {self.max_canary_percent:g} % of them are bad"
+        )
+        return [("canary", text)]
 
     def _budget(self) -> str:
         if not self.max_cost_usd:
@@ -143,7 +166,8 @@ class Receipt:
     kind; `refused` of them were, for the plan's request limit, which showed as about `limit_found` a minute. `errors`
     and `notes` count images by what is said of them, with a sample of each error's text; `failures` (of the module of
     that name) tell more of them. `dataset_rows` is the size of the metadata afterwards, None if it could not be
-    published. `gallery` is where that lies, if this run wrote one; the receipt in the destination was written before.
+    published. `canary` says what the images came to that were made before the rest, and whether that was made.
+    `gallery` is where that lies, if this run wrote one; the receipt in the destination was written before.
     """
 
     run_id: str
@@ -187,6 +211,7 @@ class Receipt:
     limit_found: float | None = None
     failures: tuple[dict[str, Any], ...] = ()
     gallery: str = ""
+    canary: str = ""
 
     @classmethod
     def of(
@@ -207,6 +232,7 @@ class Receipt:
         max_cost_usd: float = 0.0,
         price_usd: float | None = None,
         set_price_usd: float | None = None,
+        canary: str = "",
     ) -> "Receipt":
         """Put a receipt together from what was planned and what the journals came to; `held` is of earlier runs."""
         unknowns = {item.variation_id: item for item in held} | tally.unknowns
@@ -253,6 +279,7 @@ class Receipt:
             refused=refused,
             limit_found=limit_found,
             failures=tuple(failures),
+            canary=canary,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -314,6 +341,8 @@ class Receipt:
         lines.append(("submitted twice", f"{self.accepted_twice:,} of {self.accepted:,} accepted, by the journal"))
         if self.rejected:
             lines.append(("rejected rows", f"{self.rejected:,}"))
+        if self.canary:
+            lines.append(("canary", self.canary))
         if self.left:
             lines.append(("left for the next run", f"{self.left:,}"))
         if self.already_done:

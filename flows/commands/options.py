@@ -17,6 +17,8 @@ RUN_OPTIONS: Final = (
     "sweep",
     "max_per_source",
     "max_cost_usd",
+    "canary",
+    "max_canary_percent",
     "split_ratios",
     "group_by",
     "augment_splits",
