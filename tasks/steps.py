@@ -141,6 +141,6 @@ async def write_gallery(run: Run) -> str:
         return ""
     finally:
         await storage.aclose()
-    logger.info("Gallery: %s", ", ".join(value for _, value in written.lines()))
+    logger.info("Gallery: %s, %d of %d rows, %d pictures", written.uri, written.shown, written.rows, written.pictures)
     await shown.show_gallery(run.job.destination, written)
     return written.uri

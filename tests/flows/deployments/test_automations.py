@@ -126,18 +126,20 @@ async def test_failures_and_pauses_are_told_once_each(deployed: str, client: Pre
     for type_, name in (
         (StateType.FAILED, "Failed"),
         (StateType.FAILED, "PausedBudget"),
+        (StateType.PAUSED, "Paused"),
         (StateType.COMPLETED, "Completed"),
         (StateType.CRASHED, "Crashed"),
     ):
         await end(client, await running(client, destination=f"s3://b/{name}"), type_, name, f"because of {name}")
 
     async def all_told() -> bool:
-        return len(hook.told) >= 3
+        return len(hook.told) >= 4
 
     assert await until(all_told)
     assert sorted(text.partition(" | ")[0] for text in hook.told) == [
         "variations: Crashed",
         "variations: Failed",
+        "variations: Paused",
         "variations: PausedBudget",
     ]
     assert all("because of" in text for text in hook.told)
