@@ -102,7 +102,7 @@ def automations(
             ),
             AutomationCore(
                 name=PAUSE,
-                description="The budget or the credits are used up, say, or a canary waits to be seen: somebody has to act.",
+                description="Budget or credits are used up, say, or a canary waits to be seen: somebody has to act.",
                 trigger=_when_it_ends(augment, types=["FAILED", "PAUSED"], names="Paused*"),
                 actions=[told],
             ),
