@@ -1,7 +1,6 @@
 """The canary of a run: made and shown before the rest, which is made if that is good enough, or a person says so."""
 
 import asyncio
-import logging
 import math
 from typing import Any, Final
 from uuid import UUID
@@ -18,6 +17,7 @@ from tasks.shards import make_shards
 from tasks.steps import look_at_canary, write_gallery
 from variations.canary import Canary
 from variations.engine.limits import Limits
+from variations.errors import StoppedByUser
 from variations.receipt import Plan, duration
 from variations.run import Run
 
@@ -83,7 +83,7 @@ async def _is_resumed(run: Run, canary: Canary, *, seconds: float) -> bool:
     logger, clock = get_run_logger(), asyncio.get_running_loop()
     until = clock.time() + seconds
     run_id = UUID(flow_run.id)
-    state: State[Any] = Paused(
+    paused: State[Any] = Paused(
         timeout_seconds=math.ceil(seconds + SPARE_SECONDS),
         reschedule=False,
         pause_key=f"canary {run.run_id}",
@@ -91,7 +91,7 @@ async def _is_resumed(run: Run, canary: Canary, *, seconds: float) -> bool:
     )
     try:
         async with get_client() as client:
-            answer = await client.set_flow_run_state(run_id, state)
+            answer = await client.set_flow_run_state(run_id, paused)
         if answer.state is None or not answer.state.is_paused():
             logger.warning("Prefect does not pause this flow run: %s", answer.details)
             return False
@@ -105,20 +105,23 @@ async def _is_resumed(run: Run, canary: Canary, *, seconds: float) -> bool:
         if clock.time() < ask_at:
             continue
         ask_at = clock.time() + POLL_SECONDS
-        resumed = await _resumed(run_id, logger)
-        if resumed is not None:
-            return resumed
+        state = await _state_of(run_id)
+        if state is None or state.is_paused():
+            continue
+        if state.is_cancelling() or state.is_cancelled():
+            # The signal that a worker sends then may come late, or never.
+            run.engine.stop(
+                StoppedByUser("stopped: the flow run was cancelled while it waited; the same command goes on")
+            )
+        return bool(state.is_running())
     return False
 
 
-async def _resumed(run_id: UUID, logger: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> bool | None:
-    """Return True once the flow run was resumed, False once it was ended otherwise, and None while it is paused."""
+async def _state_of(run_id: UUID) -> State[Any] | None:
+    """Return the state of the flow run; None while Prefect does not tell."""
     try:
         async with get_client() as client:
-            state = (await client.read_flow_run(run_id)).state
+            return (await client.read_flow_run(run_id)).state
     except Exception as error:  # noqa: BLE001 - it is asked again
-        logger.warning("It is not known whether the flow run was resumed: %r", error)
+        get_run_logger().warning("It is not known whether the flow run was resumed: %r", error)
         return None
-    if state is None or state.is_paused():
-        return None
-    return state.is_running()

@@ -7,6 +7,7 @@ at it, goes on with the rest. What was let go on is written down, too; the run a
 
 import asyncio
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +21,13 @@ import pyarrow.parquet as pq
 
 from variations.dataset import ROW_GROUP_ROWS
 from variations.errors import CanaryPaused, JournalDamaged, ObjectNotFound
-from variations.layout import REPORT_KEY, RUNS_PREFIX, canary_key, canary_said_key
+from variations.layout import REPORT_KEY, RUNS_PREFIX, canary_key, canary_said_key, plan_key
 from variations.planned import read_planned
 from variations.receipt import json_bytes, markdown_table
 from variations.status import fetched_metadata
 from variations.storage import Storage
+
+logger = logging.getLogger(__name__)
 
 Said = Literal["passed", "allowed"]
 PASSED: Final = "passed"
@@ -80,11 +83,14 @@ async def read_waiting(storage: Storage, source: str) -> list[str]:
     Raises:
         StorageError: the store says no, or what lies there is not what a run of ours wrote.
     """
-    names = sorted([name async for name in storage.folders(RUNS_PREFIX)], reverse=True)
-    for run_id in names[:LOOK_BACK]:
+    for run_id in await _last_runs(storage):
         try:
             planned = await read_planned(storage, run_id)
         except ObjectNotFound:
+            continue
+        except JournalDamaged as error:
+            # What one run left must not keep every later one from working; each has a canary of its own.
+            logger.warning("whether the run %s left a canary that waits is not known: %s", run_id, error)
             continue
         # One that was closed before it had planned anything, or of another manifest.
         if planned is None or planned.plan.source != source:
@@ -95,8 +101,22 @@ async def read_waiting(storage: Storage, source: str) -> list[str]:
         try:
             return [str(one) for one in json.loads(content)]
         except (ValueError, TypeError) as error:
-            raise JournalDamaged(f"{storage.uri_of(canary_key(run_id))}: it is no part of a plan") from error
+            raise JournalDamaged(
+                f"{storage.uri_of(canary_key(run_id))}: it is no part of a plan; a run with canary 0 does without it"
+            ) from error
     return []
+
+
+async def _last_runs(storage: Storage) -> list[str]:
+    """Return the ids of the last runs, newest first: by the second in them, and within one by when each was planned."""
+    names = sorted([name async for name in storage.folders(RUNS_PREFIX)], reverse=True)[:LOOK_BACK]
+    seconds = Counter(name.partition("-")[0] for name in names)
+    places: dict[str, tuple[str, float]] = {}
+    for name in names:
+        second = name.partition("-")[0]
+        entry = await storage.head(plan_key(name)) if seconds[second] > 1 else None
+        places[name] = (second, entry.modified.timestamp() if entry is not None else 0.0)
+    return sorted(names, key=places.__getitem__, reverse=True)
 
 
 async def write_chosen(storage: Storage, run_id: str, chosen: Chosen) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 
+from variations.canary import read_waiting
 from variations.dataset import check_labels
 from variations.engine.limits import Limits
 from variations.errors import BadInput
@@ -27,10 +28,20 @@ async def estimate(job: Job, *, limits: Limits) -> Plan:
     storage = open_storage(job.destination, missing_ok=True)
     try:
         known = await peek(storage)
-        _, plan = await read_manifest(job, known=known, limits=limits, run_id="", spool=None)
+        planner, plan = await read_manifest(job, known=known, limits=limits, run_id="", spool=None)
+        if plan.canary:
+            waiting = filter(planner.is_wanted, await read_waiting(storage, plan.source))
+            plan = _with_waiting(plan, [planner.is_new(one) for one in waiting], count=job.recipe.canary)
     finally:
         await storage.aclose()
     return plan
+
+
+def _with_waiting(plan: Plan, are_new: list[bool], *, count: int) -> Plan:
+    """Return a plan whose canary has those first that an earlier run left waiting, of which some are to be made."""
+    again = sum(are_new)
+    others = min(max(0, count - len(are_new)), plan.new - again)
+    return plan.with_canary(len(are_new) + others, new=again + others)
 
 
 async def read_manifest(

@@ -326,6 +326,15 @@ class Planner:
         """Return whether a variation was wanted by what was read, be it in the dataset already."""
         return bytes.fromhex(variation) in self._planned
 
+    def is_new(self, variation: str) -> bool:
+        """Return whether a wanted variation is to be made."""
+        key, known = bytes.fromhex(variation), self._known
+        if key in known.done:
+            return False
+        if key in known.unknown:
+            return key in self._resubmit
+        return key not in known.failed or self._recipe.retry_failed
+
     def _wanted(self, source: Source) -> list[_Row]:
         counts = self.counts
         wanted = []

@@ -26,9 +26,9 @@ class Plan:
     told. `rejected_rows` says of the first ten what is wrong with them. `balance_usd` is the account's, where it was
     asked for, and `balance_error` why it is not known. `sweep` says in words what each source is varied with, and
     `max_per_source` how many variations it gets at the most; `splits` how many sources are in which split, and by which
-    `split_rule`. `leaking_groups` are in more than one, and `leaks` says where the first ten are. `canary` variations,
-    in the first `canary_shards`, are looked at before the rest, which is made where no more of their images than
-    `max_canary_percent` are bad.
+    `split_rule`. `leaking_groups` are in more than one, and `leaks` says where the first ten are.
+    Looked at before the rest are `canary` variations, of which `canary_there` are there already, and the others in the
+    first `canary_shards`; the rest is made where no more of their images than `max_canary_percent` are bad.
     """
 
     run_id: str
@@ -64,6 +64,7 @@ class Plan:
     leaking_groups: int = 0
     leaks: tuple[str, ...] = ()
     canary: int = 0
+    canary_there: int = 0
     canary_shards: int = 0
     max_canary_percent: float = 0.0
 
@@ -79,7 +80,8 @@ class Plan:
             return self
         canary_shards = math.ceil(new / self.shard_size)
         shards = canary_shards + math.ceil((self.new - new) / self.shard_size)
-        return replace(self, canary=variations, canary_shards=canary_shards, shards=shards)
+        there = variations - new
+        return replace(self, canary=variations, canary_there=there, canary_shards=canary_shards, shards=shards)
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
@@ -128,10 +130,9 @@ class Plan:
     def _canary(self) -> list[tuple[str, str]]:
         if not self.canary:
             return []
-        text = (
-            f"{self.canary:,} variations first; the rest if no more than {self.max_canary_percent:g} % of them are bad"
-        )
-        return [("canary", text)]
+        there = f", {self.canary_there:,} of them there already" if self.canary_there else ""
+        rest = f"the rest if no more than {self.max_canary_percent:g} % of them are bad"
+        return [("canary", f"{self.canary:,} variations first{there}; {rest}")]
 
     def _budget(self) -> str:
         if not self.max_cost_usd:

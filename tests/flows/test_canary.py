@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import Cancelling
 
 from flows.augment import augment
 from tests.flows.conftest import Variations, at_work
@@ -175,6 +176,24 @@ async def test_a_run_that_waits_can_be_told_to_end(
     assert (state.type, state.name) == (StateType.CRASHED, "Interrupted")
     assert sandbox.bill().accepted == 4
     assert len(read_dataset(dataset)) == 4
+
+
+async def test_a_run_that_waits_can_be_cancelled(
+    photos: str, dataset: str, sandbox: Sandbox, deployed: Callable[[float], None]
+) -> None:
+    """On its page; it ends as cancelled though no signal comes, and the next one looks at the same images."""
+    deployed(600.0)
+    sandbox.set_faults("failed:1:2")
+    running = asyncio.create_task(augment(photos, dataset, return_state=True, **ASKED))
+    run = await until_paused(dataset)
+    async with get_client() as client:
+        await client.set_flow_run_state(run.id, Cancelling())
+    state = await asyncio.wait_for(running, 60)
+    assert (state.type, state.name) == (StateType.CANCELLED, "Cancelled")
+    deployed(0.0)
+    with pytest.raises(RunStopped, match=r"^paused: canary"):
+        await augment(photos, dataset, **ASKED)
+    assert sandbox.bill().accepted == 4
 
 
 def test_the_command_says_how_to_go_on(photos: str, dataset: str, sandbox: Sandbox, variations: Variations) -> None:

@@ -236,6 +236,8 @@ async def test_a_budget_that_is_used_up(
     assert run.state is not None
     assert (run.state.type, run.state.name) == (StateType.FAILED, "PausedBudget")
     assert str(run.state.message).endswith("(1 kept, 2 left for the next run, 0.03 USD)")
+    # Who has to decide whether it goes on may want to see what there is.
+    assert "variations-gallery" in await artifacts_of(run)
     assert sandbox.bill().paid == 1
     events = await events_of(run, until="run.paused")
     assert [event["event"] for event in events] == ["variations.run.started", "variations.run.paused"]

@@ -155,6 +155,8 @@ async def test_one_that_is_not_pauses_and_so_does_the_next_run_unpaid(scene: Sce
     assert "50 % failed, are unknown or flagged, and max_canary_percent is 20" in str(first.stopped_because)
     assert "inference_failed 2×" in str(first.stopped_because)
     paid = submits(scene)
+    plan = await estimate(job, limits=LIMITS)
+    assert dict(plan.lines())["canary"].startswith("4 variations first, 4 of them there already; the rest if")
     for name in ("m", "n"):
         await scene.furnish(name, *NAMES)
         again = await run_of(scene, job)
@@ -184,9 +186,11 @@ async def test_who_tries_again_what_failed_makes_the_same_ones(scene: Scene) -> 
     scene.api.set_faults("failed:1:2")
     job = with_canary(scene.job)
     assert (await run_of(scene, job)).stopped_by == "canary"
+    expected = await estimate(tried_again(job), limits=LIMITS)
     async with scene.opened(tried_again(job)) as run:
         plan = await planned(run)
-        assert (plan.canary, plan.canary_shards, plan.new) == (4, 2, 10)
+        assert (plan.canary, plan.canary_there, plan.canary_shards, plan.new) == (4, 2, 2, 10)
+        assert expected == replace(plan, run_id="")
     receipt = await run_of(scene, tried_again(job))
     assert (receipt.stopped_by, receipt.kept, receipt.already_done) == (None, 10, 2)
     assert {row["status"] for row in await scene.rows()} == {"kept"}
