@@ -54,6 +54,7 @@ class VariationsSettings(Block):
     price_usd: float = _setting("price_usd")
     grace_seconds: float = _setting("grace_seconds")
     lease_seconds: float = _setting("lease_seconds")
+    canary_wait_seconds: float = _setting("canary_wait_seconds")
     # A form's field holds a line, not a tuple.
     output_hosts: str = Field("", description=Settings.model_fields["output_hosts"].description)
 

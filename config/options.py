@@ -139,6 +139,31 @@ UnknownWaitSeconds = Annotated[
 Wait = Annotated[
     bool, Field(description="Wait while another run works on the dataset, and take over when it ends or dies.")
 ]
+Canary = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=1_000,
+        description="Variations, spread over the manifest, that are made and shown before the rest: that is made where "
+        "they are good enough, else the run pauses; 0: none.",
+    ),
+]
+MaxCanaryPercent = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=100,
+        description="The run pauses after its canary where more of its images failed, are unknown or flagged than "
+        "this, in percent.",
+    ),
+]
+Gallery = Annotated[
+    bool,
+    Field(
+        description="Write the gallery, report.html, at the end of a run that has something new to show; a run that "
+        "cannot write it goes on all the same."
+    ),
+]
 Profile = Annotated[str, Field(description="Profile of variations.toml on the machine that runs; empty: none.")]
 
 

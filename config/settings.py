@@ -47,6 +47,8 @@ FIRST_REQUESTS_PER_MINUTE: Final = 60.0
 _POINTERS: Final = {"VARIATIONS_CONFIG", "VARIATIONS_PROFILE"}
 
 
+# Settings that are called otherwise than the API's parameter, which manifest, sweep and metadata have.
+_OF_PARAMETER: Final = {"num_outputs": "outputs_per_request"}
 _KEY: Final = re.compile(r"SG_\w+")
 _toml: ContextVar[dict[str, Any]] = ContextVar("toml", default={})  # noqa: B039 - nobody writes to it
 _stored: ContextVar[Mapping[str, Any]] = ContextVar("stored", default={})  # noqa: B039 - same
@@ -95,7 +97,7 @@ class Settings(BaseSettings):
     guidance: parameters.Guidance = 3.0
     megapixels: parameters.Megapixels = "1"
     num_inference_steps: parameters.NumInferenceSteps = 28
-    num_outputs: parameters.NumOutputs = 1
+    outputs_per_request: parameters.NumOutputs = 1
     output_format: parameters.OutputFormat = "jpg"
     output_quality: parameters.OutputQuality = 80
     disable_safety_checker: parameters.DisableSafetyChecker = False
@@ -106,11 +108,14 @@ class Settings(BaseSettings):
     poll_interval_seconds: options.PollIntervalSeconds = 0.0
     deadline_seconds: options.DeadlineSeconds = 600.0
     max_cost_usd: options.MaxCostUsd = 0.0
+    canary: options.Canary = 0
+    max_canary_percent: options.MaxCanaryPercent = 20.0
     max_failed_percent: options.MaxFailedPercent = 20.0
     workers: options.Workers = 0
     unknown: options.Unknown = "hold"
     unknown_wait_seconds: options.UnknownWaitSeconds = 3600.0
     wait: options.Wait = False
+    gallery: options.Gallery = True
 
     requests_counted: Literal["all", "submit"] = Field(
         "all", description="Which calls count against the request limit: all of them, or submits alone."
@@ -130,6 +135,12 @@ class Settings(BaseSettings):
     )
     lease_seconds: float = Field(
         60.0, ge=1, le=3600, description="Seconds without a sign of life after which another run may take one over."
+    )
+    canary_wait_seconds: float = Field(
+        3600.0,
+        ge=0,
+        le=7 * 86400,
+        description="Seconds that a deployed run waits, paused in Prefect, for somebody to resume it after its canary.",
     )
     work_deployment: str = Field(
         "work/variations", min_length=1, description="Deployment that workers are runs of, as flow/deployment."
@@ -238,11 +249,13 @@ class Settings(BaseSettings):
         """Return what is wanted of every source."""
         names = [name for name in PARAMETER_NAMES if name != "seed"]
         return Recipe(
-            parameters=Parameters(**{name: getattr(self, name) for name in names}),
+            parameters=Parameters(**{name: getattr(self, _OF_PARAMETER.get(name, name)) for name in names}),
             variations_per_source=self.variations_per_source,
             sweep=parse_sweep(self.sweep),
             max_per_source=self.max_per_source,
             splits=SplitRule(parse_ratios(self.split_ratios), self.group_by, parse_splits(self.augment_splits)),
+            canary=self.canary,
+            max_canary_percent=self.max_canary_percent,
             seed=self.seed or None,
             retry_failed=self.retry == "failed",
             resubmit_after_seconds=self.unknown_wait_seconds if self.unknown == "resubmit" else None,
@@ -315,6 +328,10 @@ def _from_toml(profile: str | None, named: str | None) -> dict[str, Any]:
 def _nearest(name: str, known: Iterable[str]) -> str:
     # The prefix that all share makes none of them near.
     bare = {one.removeprefix(PREFIX): one for one in sorted(known)}
+    for parameter, setting in _OF_PARAMETER.items():
+        for spelled, wanted in ((parameter, setting), (parameter.upper(), setting.upper())):
+            if name.removeprefix(PREFIX) == spelled and wanted in bare:
+                return f"; did you mean {bare[wanted]}?"
     close = difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {bare[close[0]]}?"

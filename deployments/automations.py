@@ -102,8 +102,8 @@ def automations(
             ),
             AutomationCore(
                 name=PAUSE,
-                description="Its budget or the account's credits are used up, say: a person has to do something.",
-                trigger=_when_it_ends(augment, types=["FAILED"], names="Paused*"),
+                description="Budget or credits are used up, say, or a canary waits to be seen: somebody has to act.",
+                trigger=_when_it_ends(augment, types=["FAILED", "PAUSED"], names="Paused*"),
                 actions=[told],
             ),
             AutomationCore(

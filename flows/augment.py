@@ -12,17 +12,17 @@ from tasks import (
     begun,
     check_deployment,
     day_of,
-    describe,
     ending,
+    finish,
     look_ahead,
     make_plan,
     make_shards,
     make_with_workers,
     one_slot,
     place_of,
-    publish,
     shown_progress,
     started,
+    try_canary,
 )
 from variations import parameters
 
@@ -51,6 +51,8 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     sweep: options.SweepText = "",
     max_per_source: options.MaxPerSource = 0,
     max_cost_usd: options.MaxCostUsd = 0.0,
+    canary: options.Canary = 0,
+    max_canary_percent: options.MaxCanaryPercent = 20.0,
     split_ratios: options.SplitRatios = "",
     group_by: options.GroupBy = "",
     augment_splits: options.AugmentSplits = "train",
@@ -63,7 +65,7 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     megapixels: parameters.Megapixels = "1",
     guidance: parameters.Guidance = 3.0,
     num_inference_steps: parameters.NumInferenceSteps = 28,
-    num_outputs: parameters.NumOutputs = 1,
+    outputs_per_request: parameters.NumOutputs = 1,
     output_format: parameters.OutputFormat = "jpg",
     output_quality: parameters.OutputQuality = 80,
     disable_safety_checker: parameters.DisableSafetyChecker = False,
@@ -71,6 +73,7 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
     max_failed_percent: options.MaxFailedPercent = 20.0,
     workers: options.Workers = 0,
     wait: options.Wait = False,
+    gallery: options.Gallery = True,
     uri_column: options.UriColumn = "",
     id_column: options.IdColumn = "",
     requests_per_minute: options.RequestsPerMinute = 0.0,
@@ -117,13 +120,19 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
                 plan = await make_plan(run)
                 started(run, plan)
                 async with shown_progress(run.engine.progress):
+                    await try_canary(
+                        run,
+                        plan,
+                        limits=limits,
+                        slot=settings.concurrency_limit if workers else "",
+                        gallery=gallery,
+                        wait_seconds=settings.canary_wait_seconds,
+                    )
                     if workers:
                         await make_with_workers(
                             run, workers=workers, deployment=settings.work_deployment, profile=profile
                         )
                     else:
                         await make_shards(run, plan, limits=limits)
-                    end.result = await publish(run)
-                    if end.result.kept:
-                        await describe(job.destination, splits_text=plan.splits_text)
+                    end.result = await finish(run, plan, gallery=gallery)
     return end.state()  # type: ignore[no-any-return]

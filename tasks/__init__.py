@@ -1,14 +1,16 @@
 """Tasks: what a flow is made of. Each logs, calls the library once, and returns."""
 
 from tasks.begin import begun, joined
+from tasks.canary import try_canary
 from tasks.crew import check_deployment, make_with_workers
 from tasks.ending import ending
 from tasks.events import started
+from tasks.finish import finish
 from tasks.outer_limit import one_slot
 from tasks.progress import shown_progress
 from tasks.runtime import augment_name, day_of, place_of, plan_name, recover_name, work_name
 from tasks.shards import make_shards
-from tasks.steps import check_key, describe, look_ahead, make_plan, make_shard, publish, recover_earlier
+from tasks.steps import check_key, look_ahead, make_plan, make_shard, publish, recover_earlier
 
 __all__ = [
     "augment_name",
@@ -16,8 +18,8 @@ __all__ = [
     "check_deployment",
     "check_key",
     "day_of",
-    "describe",
     "ending",
+    "finish",
     "joined",
     "look_ahead",
     "make_plan",
@@ -32,5 +34,6 @@ __all__ = [
     "recover_name",
     "shown_progress",
     "started",
+    "try_canary",
     "work_name",
 ]

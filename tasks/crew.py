@@ -44,6 +44,8 @@ async def make_with_workers(run: Run, *, workers: int, deployment: str, profile:
         deployment: `flow/deployment`.
         profile: of the settings, on the machines that work.
     """
+    if run.engine.stopped_by is not None:
+        return
     crew = await run.open_to_workers()
     parameters = {"destination": run.job.destination, "run_id": run.run_id, "profile": profile}
     await crew.lead(WorkRuns(deployment, parameters), workers=workers)

@@ -4,11 +4,13 @@ import asyncio
 from typing import Final
 
 from prefect import get_run_logger
-from prefect.artifacts import Artifact, MarkdownArtifact, TableArtifact
+from prefect.artifacts import Artifact, LinkArtifact, MarkdownArtifact, TableArtifact
 
+from variations.canary import Canary
 from variations.failures import failure_table
-from variations.links import output_links
-from variations.receipt import Plan, Receipt
+from variations.links import gallery_link, gallery_uri, output_links
+from variations.receipt import Plan, Receipt, markdown_text
+from variations.report import WrittenReport
 
 PATIENCE_SECONDS: Final = 20.0
 
@@ -26,6 +28,25 @@ async def show_receipt(receipt: Receipt) -> None:
     if table:
         text = "What did not become an image, by reason. Each one has a row in the dataset's metadata."
         await _show(TableArtifact(key="variations-failures", table=list(table), description=text))
+
+
+async def show_gallery(destination: str, written: WrittenReport) -> None:
+    """Show where the gallery lies. No link of it is signed: that would open it for whoever sees this."""
+    text = (
+        f"{written.shown:,} of {written.rows:,} rows, {written.pictures:,} pictures. To open it: "
+        f"variations report {markdown_text(destination)} --open, which makes a link that holds for an hour"
+    )
+    if written.uri.startswith("file:"):
+        text += ", or the address, on the machine that it names a file of"
+    link, name = gallery_link(destination), markdown_text(written.uri)
+    await _show(LinkArtifact(key="variations-gallery", link=link, link_text=name, description=text))
+
+
+async def show_canary(canary: Canary, destination: str, *, what_now: str) -> None:
+    """Show what a canary came to, and where its images are to be seen."""
+    link = f"[{markdown_text(gallery_uri(destination))}]({gallery_link(destination)})"
+    markdown = canary.markdown(f"{what_now}\n\n- gallery: {link}")
+    await _show(MarkdownArtifact(key="variations-canary", markdown=markdown, description=canary.summary()))
 
 
 async def _show(artifact: Artifact) -> None:

@@ -4,7 +4,9 @@ The run itself, an open thing, is handed from task to task in one process; nothi
 Nor is anything retried, whatever Prefect's defaults are: a shard that is made twice is paid twice.
 """
 
+import asyncio
 import logging
+from typing import Final
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -12,16 +14,23 @@ from prefect.cache_policies import NO_CACHE
 from tasks import shown
 from variations.api.client import Endpoint
 from variations.balance import with_balance
+from variations.canary import Canary
 from variations.card import write_card
 from variations.engine.limits import Limits
-from variations.errors import LeakFound, VariationsError
+from variations.errors import LeakFound, StoppedByUser, VariationsError
 from variations.estimate import estimate
 from variations.job import Job
 from variations.receipt import Plan, Receipt, RunStopped, check_leaks
+from variations.report import write_report
 from variations.run import Run
 from variations.storage import open_storage
 from variations.tally import Recovery, Tally
 from variations.workers.worker import WorkerRun
+
+# So long a run fetches pictures for its gallery; those that are left are the next one's.
+GALLERY_SECONDS: Final = 60.0
+# So long it may take in all, writing it included.
+MOST_GALLERY_SECONDS: Final = 600.0
 
 
 @task(name="check key", task_run_name="check key", retries=0, cache_policy=NO_CACHE, persist_result=False)
@@ -81,6 +90,16 @@ async def make_shard(run: Run | WorkerRun, *, shard: int, shards: int) -> Tally:
     return tally
 
 
+@task(name="canary", task_run_name="canary", retries=0, cache_policy=NO_CACHE, persist_result=False)
+async def look_at_canary(run: Run) -> Canary | None:
+    """Publish what the canary came to, and say how it stands; None where that cannot be, which stops the engine."""
+    canary = await run.look_at_canary()
+    if canary is not None:
+        level = logging.INFO if canary.is_good else logging.WARNING
+        get_run_logger().log(level, "Canary: %s, and max_canary_percent is %g", canary.summary(), canary.most_percent)
+    return canary
+
+
 @task(name="publish", task_run_name="publish", retries=0, cache_policy=NO_CACHE, persist_result=False)
 async def publish(run: Run) -> Receipt:
     """Publish the dataset's metadata and show the receipt as an artifact, that of a stopped run too."""
@@ -103,3 +122,30 @@ async def describe(destination: str, *, splits_text: str = "") -> None:
         get_run_logger().warning("The dataset's card was not written: %s", error)
     finally:
         await storage.aclose()
+
+
+@task(name="gallery", task_run_name="gallery", retries=0, cache_policy=NO_CACHE, persist_result=False)
+async def write_gallery(run: Run) -> str:
+    """Write the dataset's gallery, and show where it lies; returns its URI, or "" where it could not be written.
+
+    Pictures of earlier galleries are used again, and new ones fetched for a minute at the most, or until the run is
+    told to end. Without a gallery it is a dataset all the same.
+    """
+    logger, clock = get_run_logger(), asyncio.get_running_loop()
+    until = clock.time() + GALLERY_SECONDS
+    storage = open_storage(run.job.destination)
+
+    def is_enough() -> bool:
+        return clock.time() > until or isinstance(run.engine.stopped_by, StoppedByUser)
+
+    try:
+        async with asyncio.timeout(MOST_GALLERY_SECONDS):
+            written = await write_report(storage, is_enough=is_enough)
+    except Exception as error:  # noqa: BLE001 - whatever it is, what was paid for is published, and no gallery is worth it
+        logger.warning("The gallery was not written: %s", str(error) or type(error).__name__)
+        return ""
+    finally:
+        await storage.aclose()
+    logger.info("Gallery: %s, %d of %d rows, %d pictures", written.uri, written.shown, written.rows, written.pictures)
+    await shown.show_gallery(run.job.destination, written)
+    return written.uri

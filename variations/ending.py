@@ -7,6 +7,7 @@
     LeakFound                failed      sources leak from one split into another, and must not; nothing was submitted
     PausedBudget             failed      max_cost_usd is, or would be, used up
     PausedCredits            failed      the balance, or the team's limit, is, or would be, used up
+    PausedCanary             failed      too many of the first images failed or are flagged: the rest is not made
     PausedBusy               failed      another run works on the dataset
     PausedService            failed      the API cannot be reached
     Cancelled                cancelled   somebody cancelled it
@@ -29,6 +30,7 @@ PAUSED: Final = {
     errors.BudgetReached.code: "PausedBudget",
     errors.InsufficientCredits.code: "PausedCredits",
     errors.SpendLimitReached.code: "PausedCredits",
+    errors.CanaryPaused.code: "PausedCanary",
     errors.DatasetBusy.code: "PausedBusy",
     errors.ServiceDown.code: "PausedService",
 }

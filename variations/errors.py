@@ -43,6 +43,7 @@
         ├── InsufficientCredits     406: the balance does not cover a request
         ├── SpendLimitReached       406: the team's limit is used up
         ├── BudgetReached           what the run may cost at most is, or would be, used up
+        ├── CanaryPaused            the first images are not good enough to make the rest
         ├── DatasetBusy             another run works on this dataset
         │   └── LookedAfter         and lives, so that nothing has to be recovered
         ├── ServiceDown             the API cannot be reached, or failed many submits in a row
@@ -351,6 +352,12 @@ class BudgetReached(RunPaused):
     """`max_cost_usd` does not cover another request, or would not cover the run."""
 
     code = "budget"
+
+
+class CanaryPaused(RunPaused):
+    """Too many of the images that are made and looked at before the rest failed, are unknown or flagged."""
+
+    code = "canary"
 
 
 class DatasetBusy(RunPaused):

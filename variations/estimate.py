@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from variations.api.http import default_http_client
+from variations.canary import read_waiting
 from variations.dataset import check_labels
 from variations.engine.limits import Limits
 from variations.errors import BadInput
@@ -37,7 +38,7 @@ async def estimate(job: Job, *, limits: Limits, on_look: OnProgress = lambda don
     storage = open_storage(job.destination, missing_ok=True)
     try:
         known = await peek(storage)
-        _, plan = await read_manifest(
+        planner, plan = await read_manifest(
             job,
             known=known,
             limits=limits,
@@ -46,9 +47,19 @@ async def estimate(job: Job, *, limits: Limits, on_look: OnProgress = lambda don
             hashes=SourceHashes(storage, is_kept=False),
             on_look=on_look,
         )
+        if plan.canary:
+            waiting = filter(planner.is_wanted, await read_waiting(storage, plan.source))
+            plan = _with_waiting(plan, [planner.is_new(one) for one in waiting], count=job.recipe.canary)
     finally:
         await storage.aclose()
     return plan
+
+
+def _with_waiting(plan: Plan, are_new: list[bool], *, count: int) -> Plan:
+    """Return a plan whose canary has those first that an earlier run left waiting, of which some are to be made."""
+    again = sum(are_new)
+    others = min(max(0, count - len(are_new)), plan.new - again)
+    return plan.with_canary(len(are_new) + others, new=again + others)
 
 
 async def read_manifest(
@@ -123,9 +134,11 @@ async def read_manifest(
         splits=shown_splits(counts.splits, splits.augmented),
         split_rule=str(splits) if counts.splits else "",
         leaks=leaks.as_dict() if leaks else {},
+        max_canary_percent=job.recipe.max_canary_percent,
         rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
     )
-    return planner, plan
+    canary = min(job.recipe.canary, counts.new)
+    return planner, plan.with_canary(canary, new=canary)
 
 
 async def _leaks(

@@ -12,6 +12,8 @@ _runs/thumbnails.parquet                           the gallery's small pictures,
 _runs/source_hashes.parquet                        what sources look like, for the next leak report
 _runs/<run_id>/plan/plan.json                      what the run is going to do; created only once
 _runs/<run_id>/plan/shard-<shard>.parquet          the variations of a shard
+_runs/<run_id>/plan/canary.json                    those that are made and looked at before the rest, if any are
+_runs/<run_id>/canary.json                         that the rest may be made
 _runs/<run_id>/journal/<shard>/<n>.jsonl           what a shard did, as it happened
 _runs/<run_id>/notes/<variation>-<request>.json    requests of which a replaced writer learned
 _runs/<run_id>/metadata/part-<shard>-<n>.parquet   the rows of a shard, as its journal's first n objects tell them
@@ -39,6 +41,16 @@ def run_prefix(run_id: str) -> str:
 def plan_key(run_id: str) -> str:
     """Return the key of a run's plan."""
     return f"{run_prefix(run_id)}plan/plan.json"
+
+
+def canary_key(run_id: str) -> str:
+    """Return the key of the ids of the variations that are a run's canary."""
+    return f"{run_prefix(run_id)}plan/canary.json"
+
+
+def canary_said_key(run_id: str) -> str:
+    """Return the key of the word that a run goes on after its canary."""
+    return f"{run_prefix(run_id)}canary.json"
 
 
 def plan_shard_key(run_id: str, shard: int) -> str:

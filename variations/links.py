@@ -1,10 +1,28 @@
 """Where the output of a run lies, for people: plain URIs, and a page for what is in Amazon's S3."""
 
+from urllib.parse import quote
+
 from variations.dataset import METADATA_KEY
-from variations.layout import receipt_key
+from variations.layout import REPORT_KEY, receipt_key
 from variations.receipt import Receipt, markdown_text
 from variations.storage import open_storage
 from variations.storage.s3_console import console_url
+
+
+def gallery_uri(destination: str) -> str:
+    """Return the whole URI of a dataset's gallery."""
+    return open_storage(destination, missing_ok=True).uri_of(REPORT_KEY)
+
+
+def gallery_link(destination: str) -> str:
+    """Return where a person finds a dataset's gallery; nothing in it lets anybody in.
+
+    In Amazon's S3 that is the object's page in the console, whose *Open* asks for the reader's own credentials; a link
+    that were signed would open it for whoever reads it here. Elsewhere it is the gallery's own URI.
+    """
+    uri = gallery_uri(destination)
+    page = console_url(uri, is_object=True)
+    return page if page is not None else quote(uri, safe=":/%")
 
 
 def output_links(receipt: Receipt) -> str:

@@ -25,7 +25,9 @@ Megapixels = Annotated[
 NumInferenceSteps = Annotated[
     int, Field(ge=1, le=50, description="Denoising steps, 1 to 50; 28 to 50 are recommended.")
 ]
-NumOutputs = Annotated[int, Field(ge=1, le=4, description="Images made by one request, 1 to 4.")]
+NumOutputs = Annotated[
+    int, Field(ge=1, le=4, description="Images made by one request, 1 to 4; each is a row, and paid for.")
+]
 OutputFormat = Annotated[Literal["webp", "jpg", "png"], Field(description="File format of the image.")]
 OutputQuality = Annotated[int, Field(ge=0, le=100, description="Compression quality, 0 to 100; not used for png.")]
 # Two hosts of the model read 0 and -1 as "random": neither names a reproducible image, so neither is a seed here.

@@ -7,13 +7,14 @@ signature: a source whose URL came signed is remembered beside the plan, in memo
 import gc
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -52,6 +53,8 @@ class Recipe:
         splits: which sources are varied, where they are split.
         seed: of the first variation, the next ones count up from it; derived from the source if None.
         retry_failed: whether variations that failed in earlier runs are tried again.
+        canary: so many variations are made and looked at before the rest; 0: none.
+        max_canary_percent: the rest is made where no more of their images failed, are unknown or flagged.
         resubmit_after_seconds: variations of which it is not known whether they were accepted are submitted again when
             the request history has not shown them for so long; None holds them.
     """
@@ -64,6 +67,8 @@ class Recipe:
     seed: int | None = None
     retry_failed: bool = False
     resubmit_after_seconds: float | None = None
+    canary: int = 0
+    max_canary_percent: float = 20.0
     model: str = MODEL
 
 
@@ -317,6 +322,19 @@ class Planner:
         self.groups.add(source)
         return not self._splitter.is_augmented(source)
 
+    def is_wanted(self, variation: str) -> bool:
+        """Return whether a variation was wanted by what was read, be it in the dataset already."""
+        return bytes.fromhex(variation) in self._planned
+
+    def is_new(self, variation: str) -> bool:
+        """Return whether a wanted variation is to be made."""
+        key, known = bytes.fromhex(variation), self._known
+        if key in known.done:
+            return False
+        if key in known.unknown:
+            return key in self._resubmit
+        return key not in known.failed or self._recipe.retry_failed
+
     def _wanted(self, source: Source) -> list[_Row]:
         counts = self.counts
         wanted = []
@@ -408,13 +426,40 @@ def _parameters_of_json(text: str) -> Parameters:
     return Parameters.model_validate_json(text)
 
 
-def cut(spool: Path, shard_size: int) -> Iterator[pa.Table]:
-    """Yield the spooled variations shard by shard, in bounded memory; synchronous, for a thread."""
+def cut(spool: Path, shard_size: int, *, first: Sequence[int] = ()) -> Iterator[pa.Table]:
+    """Yield the spooled variations shard by shard, in bounded memory; synchronous, for a thread.
+
+    Args:
+        spool: the variations that are to be made.
+        shard_size: how many a shard holds.
+        first: numbers of those that make shards of their own, before all others; in their order.
+    """
     if not spool.exists():
         return
+    if first:
+        yield from _shards(_batches(spool, shard_size, first=first, are_first=True), shard_size)
+    yield from _shards(_batches(spool, shard_size, first=first, are_first=False), shard_size)
+
+
+def _batches(spool: Path, shard_size: int, *, first: Sequence[int], are_first: bool) -> Iterator[pa.RecordBatch]:
+    """Yield the first ones, or all others."""
+    numbers = np.asarray(first, np.int64)
+    at = 0
+    for batch in pq.ParquetFile(spool).iter_batches(batch_size=min(shard_size, SPOOL_ROWS)):
+        here = numbers[np.searchsorted(numbers, at) : np.searchsorted(numbers, at + batch.num_rows)] - at
+        at += batch.num_rows
+        if not len(here) and not are_first:
+            yield batch
+            continue
+        is_in = np.full(batch.num_rows, not are_first)
+        is_in[here] = are_first
+        yield batch.filter(pa.array(is_in))
+
+
+def _shards(batches: Iterable[pa.RecordBatch], shard_size: int) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     rows = 0
-    for batch in pq.ParquetFile(spool).iter_batches(batch_size=min(shard_size, SPOOL_ROWS)):
+    for batch in batches:
         held.append(batch)
         rows += batch.num_rows
         while rows >= shard_size:

@@ -1,9 +1,10 @@
 """What a run is going to do, and what it did: the plan and the receipt, for people and for machines."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -27,6 +28,8 @@ class Plan:
     asked for, and `balance_error` why it is not known. `sweep` says in words what each source is varied with, and
     `max_per_source` how many variations it gets at the most; `splits` how many sources are in which split, and by which
     `split_rule`. `leaks` is what leaks from one into another, a `LeakReport` in JSON; empty where nothing is split.
+    Looked at before the rest are `canary` variations, of which `canary_there` are there already, and the others in the
+    first `canary_shards`; the rest is made where no more of their images than `max_canary_percent` are bad.
     """
 
     run_id: str
@@ -60,6 +63,10 @@ class Plan:
     splits: str = ""
     split_rule: str = ""
     leaks: dict[str, Any] = field(default_factory=dict)
+    canary: int = 0
+    canary_there: int = 0
+    canary_shards: int = 0
+    max_canary_percent: float = 0.0
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "Plan":
@@ -94,6 +101,15 @@ class Plan:
         leaks = [f"- {markdown_text(value)}" for name, value in report.lines() if name == "leak"]
         return "\n".join([text, *(["", *leaks] if leaks else [])])
 
+    def with_canary(self, variations: int, *, new: int) -> "Plan":
+        """Return it with a canary of so many variations, of which the `new` ones are made in the first shards."""
+        if not variations:
+            return self
+        canary_shards = math.ceil(new / self.shard_size)
+        shards = canary_shards + math.ceil((self.new - new) / self.shard_size)
+        there = variations - new
+        return replace(self, canary=variations, canary_there=there, canary_shards=canary_shards, shards=shards)
+
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values, in the order in which a person asks for them."""
         pace = "" if self.is_limit_told else ", to begin with, as the limit is not told"
@@ -121,6 +137,7 @@ class Plan:
             ("images to pay for", f"{self.images:,}"),
             ("cost", f"about {self.cost_usd:,.2f} USD{self._budget()}"),
             *self._balance(),
+            *self._canary(),
             ("time", f"about {duration(self.seconds)} at {limit}, {self.max_in_flight} in flight"),
             *_rejected(self.rejected_rows, self.rejected),
         ]
@@ -133,6 +150,13 @@ class Plan:
 
     def _most(self) -> str:
         return f", at most {self.max_per_source:,} a source" if self.max_per_source else ""
+
+    def _canary(self) -> list[tuple[str, str]]:
+        if not self.canary:
+            return []
+        there = f", {self.canary_there:,} of them there already" if self.canary_there else ""
+        rest = f"the rest if no more than {self.max_canary_percent:g} % of them are bad"
+        return [("canary", f"{self.canary:,} variations first{there}; {rest}")]
 
     def _budget(self) -> str:
         if not self.max_cost_usd:
@@ -180,7 +204,8 @@ class Receipt:
     kind; `refused` of them were, for the plan's request limit, which showed as about `limit_found` a minute. `errors`
     and `notes` count images by what is said of them, with a sample of each error's text; `failures` (of the module of
     that name) tell more of them. `leaks` is the plan's. `dataset_rows` is the size of the metadata afterwards, None if
-    it could not be published.
+    it could not be published. `canary` says what the images came to that were made before the rest, and whether that
+    was made. `gallery` is where that lies, if this run wrote one; the receipt in the destination was written before.
     """
 
     run_id: str
@@ -224,6 +249,8 @@ class Receipt:
     limit_found: float | None = None
     failures: tuple[dict[str, Any], ...] = ()
     leaks: dict[str, Any] = field(default_factory=dict)
+    gallery: str = ""
+    canary: str = ""
 
     @classmethod
     def of(
@@ -244,6 +271,7 @@ class Receipt:
         max_cost_usd: float = 0.0,
         price_usd: float | None = None,
         set_price_usd: float | None = None,
+        canary: str = "",
     ) -> "Receipt":
         """Put a receipt together from what was planned and what the journals came to; `held` is of earlier runs."""
         unknowns = {item.variation_id: item for item in held} | tally.unknowns
@@ -291,6 +319,7 @@ class Receipt:
             limit_found=limit_found,
             failures=tuple(failures),
             leaks=plan.leaks,
+            canary=canary,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -307,6 +336,12 @@ class Receipt:
         now = self.failed + self.unknown + self.rejected + self.left
         before = self.failed_before + self.unknown_before + self.partly_there + len(self.unknowns)
         return not (now or before or self.stopped_by)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it made anything, or found out what became of what earlier runs left open."""
+        recovery = Recovery(**self.recovery) if self.recovery else Recovery()
+        return bool(self.kept + self.failed + self.unknown + recovery.kept + recovery.failed)
 
     @property
     def failed_percent(self) -> float:
@@ -346,6 +381,8 @@ class Receipt:
         lines.append(("submitted twice", f"{self.accepted_twice:,} of {self.accepted:,} accepted, by the journal"))
         if self.rejected:
             lines.append(("rejected rows", f"{self.rejected:,}"))
+        if self.canary:
+            lines.append(("canary", self.canary))
         if self.left:
             lines.append(("left for the next run", f"{self.left:,}"))
         if self.already_done:
@@ -362,6 +399,7 @@ class Receipt:
             *self._limit(),
             ("dataset", f"{self.dataset_rows:,} rows" if self.dataset_rows is not None else "not published"),
             ("destination", self.destination),
+            *([("gallery", self.gallery)] if self.gallery else []),
         ]
         lines += [(f"{note}, {count:,}×", "kept, see the column notes") for note, count in self.notes.items()]
         lines += [(f"{code}, {count:,}×", self.error_samples[code]) for code, count in self.errors.items()]

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from variations.api.client import Client, Endpoint
 from variations.api.http import default_http_client
+from variations.canary import Canary, Chosen, Said, choose, read_canary, read_waiting, write_chosen, write_said
 from variations.clock import Clock, SystemClock
 from variations.dataset import METADATA_KEY, new_run_id, parquet_bytes
 from variations.engine.budget import NO_MONEY_USD
@@ -86,6 +87,10 @@ class Run:
         self._plan: Plan | None = None
         self._maker: ShardMaker | None = None
         self._next_shard = 0
+        self._open_shards = 0
+        self._canary_ids: tuple[str, ...] = ()
+        self._canary: Canary | None = None
+        self._said: Said | None = None
         self._crew: Crew | None = None
         self._crew_tally: Tally | None = None
         # Of the metadata, as it was read or written last; None where there is none.
@@ -194,7 +199,15 @@ class Run:
             )
             check_leaks(plan, self.job.leaks)
             self._check_money(plan)
-            shards = cut(spool.variations, plan.shard_size)
+            chosen = Chosen()
+            if plan.canary:
+                waiting = await read_waiting(self._storage, plan.source)
+                chosen = await asyncio.to_thread(
+                    choose, spool.variations, self.job.recipe.canary, first=filter(planner.is_wanted, waiting)
+                )
+                plan = plan.with_canary(len(chosen.ids), new=len(chosen.rows))
+                await write_chosen(self._storage, self.run_id, chosen)
+            shards = cut(spool.variations, plan.shard_size, first=chosen.rows)
             number = 0
             while (content := await asyncio.to_thread(_next_shard, shards)) is not None:
                 await self._storage.put(plan_shard_key(self.run_id, number), content)
@@ -222,10 +235,11 @@ class Run:
             model=self.job.recipe.model,
             signed=planner.signed,
         )
-        self._plan = plan
         self._has_rows = plan.new > 0 or plan.rejected > 0
         # A million ids, which nothing asks for any more.
         self._known = None
+        self._plan, self._canary_ids = plan, chosen.ids
+        self._open_shards = plan.canary_shards if plan.canary else plan.shards
         self.engine.progress.total = plan.images
         return plan
 
@@ -249,11 +263,56 @@ class Run:
             )
 
     async def take(self) -> int | None:
-        """Take the next shard of the plan; None once there is none, or nothing more is to be done."""
-        if self._plan is None or self._next_shard >= self._plan.shards or self.engine.stopped_by is not None:
+        """Take the next shard of the plan; None once there is none, or nothing more is to be done.
+
+        Where there is a canary, its shards alone are there until `go_on`.
+        """
+        if self._next_shard >= self._open_shards or self.engine.stopped_by is not None:
             return None
         self._next_shard += 1
         return self._next_shard - 1
+
+    async def look_at_canary(self) -> Canary | None:
+        """Publish what the canary's shards came to, and say how it stands; None where that cannot be: the engine stops.
+
+        Raises:
+            RuntimeError: there is none, or it was not planned yet.
+        """
+        if self._plan is None or not self._canary_ids:
+            raise RuntimeError("a run without a canary has none to look at")
+        try:
+            await self._lock.confirm()
+            if self._next_shard and self._maker is not None:
+                await self._maker.finish()
+                self._rows = await publish(self._storage, [self.run_id])
+            self._canary = await read_canary(
+                self._storage, self._canary_ids, most_percent=self.job.recipe.max_canary_percent
+            )
+        except (StorageError, Replaced) as error:
+            self.engine.stop(error)
+            return None
+        except Exception as error:
+            logger.exception("the canary could not be published")
+            self.engine.stop(RunError(f"the canary could not be published: {type(error).__name__}: {error}"))
+            return None
+        return self._canary
+
+    async def go_on(self, said: Said) -> None:
+        """Make the rest, too; what cannot be written down stops the engine."""
+        if self._plan is None or self._canary is None:
+            raise RuntimeError("a canary is looked at before a run goes on")
+        try:
+            await write_said(self._storage, self.run_id, said, self._canary)
+        except StorageError as error:
+            self.engine.stop(error)
+            return
+        self._said, self._open_shards = said, self._plan.shards
+
+    def pause_after_canary(self) -> None:
+        """Leave the rest to a later run, once somebody has looked at the canary."""
+        if self._canary is None:
+            raise RuntimeError("a canary is looked at before a run pauses for it")
+        self.engine.stop(self._canary.paused(self._storage))
 
     async def open_to_workers(self) -> Crew:
         """Let other machines take the shards of the plan, in place of this process; returns who looks after them.
@@ -262,7 +321,10 @@ class Run:
             StorageError: the store says no.
         """
         if self._limits.max_cost_usd:
-            await open_budget(self._storage, self.run_id)
+            # What a canary has cost is this process's part.
+            await open_budget(
+                self._storage, self.run_id, granted={self._writer.token: self.engine.budget.committed_usd}
+            )
         planned = await read_planned(self._storage, self.run_id)
         if planned is None:
             raise Replaced(f"{self._storage.uri_of(plan_key(self.run_id))}: this run was closed by another one")
@@ -329,7 +391,14 @@ class Run:
             max_cost_usd=self._limits.max_cost_usd,
             price_usd=round(self.engine.budget.price_usd, 6),
             set_price_usd=self._limits.price_usd,
+            canary=self._canary_text(),
         )
+
+    def _canary_text(self) -> str:
+        if self._canary is None:
+            return ""
+        then = {"passed": "the rest was made, too", "allowed": "somebody let the rest be made, too"}
+        return f"{self._canary.summary()}; {then.get(self._said or '', 'the rest was not made')}"
 
     async def aclose(self) -> None:
         """Give the dataset back; where something is left to do for this run, the next one does it first."""

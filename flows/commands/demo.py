@@ -16,7 +16,6 @@ from flows.commands.terminal import say
 from variations.engine.limits import LATENCY_SECONDS
 from variations.errors import BadInput
 from variations.layout import RUNS_PREFIX
-from variations.report import write_report
 from variations.sandbox.stage import furnish, running_stage
 from variations.storage import open_storage
 
@@ -48,7 +47,7 @@ def demo(*, output: Path = Path("demo-output")) -> int:
         options = NO_OPTIONS.model_copy(update=PACE)
         code = run(stage.source, stage.destination, options=options)
         _clear(folder)
-        asyncio.run(_describe_and_copy(stage.destination, folder))
+        asyncio.run(_copy(stage.destination, folder))
         bill = stage.sandbox.bill()
     say(f"The sandbox's bill: {len(bill.lines)} requests accepted, {sum(line.cost_usd for line in bill.lines):.3f} USD")
     say(f"Look at {output}/report.html in a browser, {output}/images and {output}/metadata.parquet")
@@ -80,9 +79,8 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-async def _describe_and_copy(source: str, folder: Path) -> None:
+async def _copy(source: str, folder: Path) -> None:
     dataset = open_storage(source)
-    await write_report(dataset)
     async for entry in dataset.list():
         if not entry.key.startswith(RUNS_PREFIX):
             path = folder / entry.key

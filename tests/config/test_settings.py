@@ -108,8 +108,8 @@ def test_a_file_can_be_named(toml: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_one_load_leaves_nothing_for_the_next(toml: Any) -> None:
     """Not even after a failure."""
-    path = toml("guidance = 2.0\nnum_outputs = 9")
-    assert "num_outputs" in refused()
+    path = toml("guidance = 2.0\noutputs_per_request = 9")
+    assert "outputs_per_request" in refused()
     path.unlink()
     assert load_settings() == Settings()
 
@@ -150,7 +150,12 @@ def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch, variabl
         ("guidance = 11", None, "guidance is 11: input should be less than or equal to 10"),
         ("guidance = 'high'", None, "guidance is 'high': input should be a valid number"),
         ("[guidance]\nx = 1", None, "guidance is {'x': 1}: input should be a valid number"),
-        ("num_outputs = 1.5", None, "num_outputs is 1.5: input should be a valid integer"),
+        (
+            "num_outputs = 2",
+            None,
+            "unknown setting 'num_outputs' of variations.toml; did you mean outputs_per_request?",
+        ),
+        ("outputs_per_request = 1.5", None, "outputs_per_request is 1.5: input should be a valid integer"),
         ("output_hosts = 3", None, "output_hosts is 3: input should be a valid tuple"),
         ("aspect_ratio = '1:2'", None, "aspect_ratio is '1:2': input should be '1:1'"),
         ("segmind_base_url = 'api.segmind.com'", None, "segmind_base_url is 'api.segmind.com': is no http(s) URL"),
@@ -180,11 +185,11 @@ def test_a_file_or_a_profile_that_is_not_there_is_refused(monkeypatch: pytest.Mo
 def test_a_wrong_variable_is_named_as_it_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them at once; an option goes by the option's name."""
     monkeypatch.setenv("VARIATIONS_GUIDANCE", "11")
-    monkeypatch.setenv("VARIATIONS_NUM_OUTPUTS", "many")
+    monkeypatch.setenv("VARIATIONS_OUTPUTS_PER_REQUEST", "many")
     text = refused()
     assert "VARIATIONS_GUIDANCE is '11': input should be less than or equal to 10" in text
-    assert "VARIATIONS_NUM_OUTPUTS is 'many': input should be a valid integer" in text
-    assert refused(guidance=12, num_outputs=1) == "guidance is 12: input should be less than or equal to 10"
+    assert "VARIATIONS_OUTPUTS_PER_REQUEST is 'many': input should be a valid integer" in text
+    assert refused(guidance=12, outputs_per_request=1) == "guidance is 12: input should be less than or equal to 10"
 
 
 def test_an_unknown_option_is_refused() -> None:
@@ -298,7 +303,8 @@ def test_the_recipe_is_what_was_set() -> None:
         "output_quality": 1,
     }
     assert {*changed, "seed"} == set(PARAMETER_NAMES)
-    recipe = load_settings({**changed, "variations_per_source": 3, "retry": "failed", "seed": 7}).recipe()
+    settings = {("outputs_per_request" if name == "num_outputs" else name): value for name, value in changed.items()}
+    recipe = load_settings({**settings, "variations_per_source": 3, "retry": "failed", "seed": 7}).recipe()
     assert recipe == Recipe(Parameters(**changed), variations_per_source=3, seed=7, retry_failed=True)
     assert load_settings({"seed": 0}).recipe().seed is None
     assert load_settings({"retry": "none"}).recipe().retry_failed is False

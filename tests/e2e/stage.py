@@ -153,6 +153,8 @@ def running_stage(folder: Path, *, database_url: str | None) -> Iterator[Stage]:
         "HOME": str(folder),
         "TMPDIR": str(folder / "tmp"),
         "PREFECT_HOME": str(folder / "prefect"),
+        # Where the tests run from another checkout than the one that is installed.
+        **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
     }
     with ExitStack() as stack:
         # Flow runs whose worker went without a word would be left.

@@ -76,7 +76,7 @@ def test_choices_are_drop_downs() -> None:
         ("date", "2026-1-1"),
         ("destination", ""),
         ("dry_run", "perhaps"),
-        ("num_outputs", 2.5),
+        ("outputs_per_request", 2.5),
     ],
 )
 async def test_the_server_refuses_a_bad_value_with_the_name_of_its_field(

@@ -34,7 +34,7 @@ async def test_it_pays_and_waits_for_nothing(environment: dict[str, str], sandbo
     shutil.copy(sample_photos()[0], tmp_path / "photos")
     async with at_work(str(tmp_path / "dataset")):
         places = {"source": str(tmp_path / "photos"), "destination": str(tmp_path / "dataset")}
-        state = await plan(**places, num_outputs=2, return_state=True)
+        state = await plan(**places, outputs_per_request=2, return_state=True)
     assert (state.type, state.name) == (StateType.COMPLETED, "Planned")
     assert (await state.result())["images"] == 2
     assert sandbox.bill().calls_of("submit") == 0

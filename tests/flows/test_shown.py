@@ -17,11 +17,13 @@ import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import Artifact, FlowRun, State, StateType
 from prefect.client.schemas.sorting import LogSort
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import ParameterTypeError
 from prefect.flow_engine import run_flow_async
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Scheduled
 
@@ -83,6 +85,14 @@ async def artifacts_of(run: FlowRun) -> dict[str, Artifact]:
     return {one.key: one for one in found if one.flow_run_id == run.id and one.key}
 
 
+async def log_lines_of(run: FlowRun) -> list[str]:
+    """Return what was logged in a flow run."""
+    await asyncio.to_thread(APILogWorker.drain_all)
+    async with get_client() as client:
+        logs = await client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
+    return [log.message for log in logs]
+
+
 async def events_of(run: FlowRun, *, until: str) -> list[dict[str, Any]]:
     """Return our events of a flow run, oldest first, once the server has one that is called `until`."""
     await asyncio.to_thread(EventsWorker.drain_all)
@@ -111,7 +121,10 @@ async def test_a_run_that_is_whole(photos: str, dataset: str, sandbox: Sandbox) 
     assert run.name == f"augment {dataset} 2026-11-02"
 
     shown = await artifacts_of(run)
-    assert set(shown) == {"variations-plan", "variations-progress", "variations-receipt"}
+    assert set(shown) == {"variations-plan", "variations-progress", "variations-receipt", "variations-gallery"}
+    assert receipt["gallery"] == f"file://{dataset}/report.html"
+    assert str(shown["variations-gallery"].data) == f"[{receipt['gallery']}]({receipt['gallery']})"
+    assert f"variations report {dataset} --open" in str(shown["variations-gallery"].description)
     assert (shown["variations-progress"].type, shown["variations-progress"].data) == ("progress", 100.0)
     assert str(shown["variations-progress"].description).startswith("3 of 3 images, 3 kept, 0 in flight")
     assert "images to pay for" in str(shown["variations-plan"].data)
@@ -127,6 +140,47 @@ async def test_a_run_that_is_whole(photos: str, dataset: str, sandbox: Sandbox) 
     assert finished["payload"]["cost_usd"] == pytest.approx(sandbox.bill().total_usd)
     roles = {one["prefect.resource.role"]: one["prefect.resource.id"] for one in finished["related"]}
     assert roles["dataset"] == f"variations.dataset.{dataset}"
+
+
+async def test_the_gallery_is_written_where_there_is_anything_new(photos: str, dataset: str) -> None:
+    """Not where nothing was made, nor where it is not wanted."""
+    await augment(photos, dataset, gallery=False, **PACE)
+    assert gallery_of(dataset) is None
+    assert (await augment(photos, dataset, **PACE))["gallery"] == ""
+    assert gallery_of(dataset) is None
+    receipt = await augment(photos, dataset, variations_per_source=2, **PACE)
+    assert receipt["gallery"] == f"file://{dataset}/report.html"
+    text, written = gallery_of(dataset) or ("", 0)
+    assert f'"dataset":"file://{dataset}"' in text
+    assert (await augment(photos, dataset, variations_per_source=2, **PACE))["gallery"] == ""
+    assert gallery_of(dataset) == (text, written)
+
+
+def gallery_of(dataset: str) -> tuple[str, int] | None:
+    """Return a dataset's gallery, and when it was written."""
+    path = Path(dataset, "report.html")
+    return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.exists() else None
+
+
+async def test_a_gallery_that_cannot_be_written_harms_no_run(photos: str, dataset: str) -> None:
+    """A warning says why; the run is whole, and shows all else."""
+    os.makedirs(f"{dataset}/report.html")  # noqa: PTH103 - Path's would be said to block
+    receipt = await augment(photos, dataset, **PACE)
+    assert (receipt["kept"], receipt["gallery"]) == (3, "")
+    run = await last_run(dataset)
+    assert run.state is not None
+    assert run.state.name == "Completed"
+    assert "variations-gallery" not in await artifacts_of(run)
+    assert any("The gallery was not written" in line for line in await log_lines_of(run))
+
+
+async def test_the_gallery_in_a_bucket_is_shown_unsigned(photos: str, bucket: str) -> None:
+    """A signature would let in whoever sees the artifact."""
+    receipt = await augment(photos, f"s3://{bucket}/dataset", **PACE)
+    assert receipt["gallery"] == f"s3://{bucket}/dataset/report.html"
+    shown = (await artifacts_of(await last_run(f"s3://{bucket}/dataset")))["variations-gallery"]
+    assert str(shown.data) == f"[{receipt['gallery']}]({receipt['gallery']})"
+    assert "Signature" not in str(shown.description)
 
 
 async def test_failures_that_are_allowed(photos: str, dataset: str, sandbox: Sandbox) -> None:
@@ -182,6 +236,8 @@ async def test_a_budget_that_is_used_up(
     assert run.state is not None
     assert (run.state.type, run.state.name) == (StateType.FAILED, "PausedBudget")
     assert str(run.state.message).endswith("(1 kept, 2 left for the next run, 0.03 USD)")
+    # Who has to decide whether it goes on may want to see what there is.
+    assert "variations-gallery" in await artifacts_of(run)
     assert sandbox.bill().paid == 1
     events = await events_of(run, until="run.paused")
     assert [event["event"] for event in events] == ["variations.run.started", "variations.run.paused"]

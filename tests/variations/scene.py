@@ -53,15 +53,16 @@ def endpoint_of(api: Sandbox, *, key: str | None = None) -> Endpoint:
 
 @dataclass
 class Scene:
-    """A place with photos, a manifest and a destination, and the API."""
+    """A place with photos, a manifest and a destination, and the API; `changed` is what is asked for in another way."""
 
     place: str
     api: Sandbox
+    changed: Job | None = None
 
     @property
     def job(self) -> Job:
         """From the manifest to the destination."""
-        return Job(f"{self.place}/manifest.jsonl", f"{self.place}/dataset", SMALL)
+        return self.changed or Job(f"{self.place}/manifest.jsonl", f"{self.place}/dataset", SMALL)
 
     @property
     def dataset(self) -> Storage:

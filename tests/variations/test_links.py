@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from variations.links import output_links
+from variations.links import gallery_link, output_links
 from variations.storage import close_clients
 from variations.storage.s3_console import console_url
 
@@ -62,3 +62,17 @@ def test_elsewhere_there_are_plain_uris(s3_uri: str, tmp_path: Path) -> None:
     assert output_links(replace(RECEIPT, destination=f"{s3_uri}/d")).splitlines()[0] == f"- dataset: {s3_uri}/d"
     unpublished = replace(RECEIPT, destination="dataset", dataset_rows=None)
     assert output_links(unpublished) == f"- dataset: file://{tmp_path}/dataset\n"
+
+
+@pytest.mark.usefixtures("amazon")
+def test_the_gallery_is_a_page_with_amazon() -> None:
+    """Of the one object, with a button that opens it; its link is not signed."""
+    page = "https://console.aws.amazon.com/s3/object/b?prefix=a%20b%28c%29/report.html"
+    assert gallery_link("s3://b/a b(c)") == page
+
+
+def test_elsewhere_the_gallery_is_its_uri(s3_uri: str, tmp_path: Path) -> None:
+    """Of a bucket or a folder, in letters that end no link in Markdown."""
+    assert gallery_link(f"{s3_uri}/d") == f"{s3_uri}/d/report.html"
+    assert gallery_link(f"{s3_uri}/a b)") == f"{s3_uri}/a%20b%29/report.html"
+    assert gallery_link(str(tmp_path / "a b)")) == f"{tmp_path.as_uri()}/a%20b%29/report.html"

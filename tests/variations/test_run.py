@@ -16,7 +16,7 @@ from variations.estimate import estimate
 from variations.layout import OPEN_KEY, PROBE_KEY
 from variations.storage import open_storage
 
-from .scene import LIMITS, Scene, photo, planned, tried_again
+from .scene import LIMITS, SMALL, Scene, photo, planned, tried_again
 
 
 async def test_a_run_makes_a_dataset(any_scene: Scene) -> None:
@@ -158,6 +158,36 @@ async def test_several_images_of_a_request_are_several_rows(scene: Scene) -> Non
     assert sorted(row["output_index"] for row in rows) == [0, 1]
     assert len({row["file_name"] for row in rows}) == len(await scene.keys("images/")) == 2
     assert (await scene.run()).already_done == 1
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+async def test_so_many_images_a_request_are_so_many_rows(scene: Scene, count: int) -> None:
+    """Asked for of every source: the plan has their price, the receipt and the bill have it too, and what came short of
+    one is a row that says so, near the others of its request.
+    """
+    await scene.furnish("a", "b")
+    scene.api.set_faults("fewer_outputs:1:1")
+    parameters = SMALL.parameters.model_copy(update={"num_outputs": count})
+    job = replace(scene.job, recipe=replace(SMALL, parameters=parameters))
+    expected = await estimate(job, limits=LIMITS)
+    assert (expected.new, expected.images) == (2, 2 * count)
+    assert expected.cost_usd == pytest.approx(2 * count * LIMITS.price_usd)
+    receipt = await scene.run(job)
+    rows = await scene.rows()
+    assert receipt.wanted == len(rows) == 2 * count
+    assert receipt.kept == receipt.paid == len(await scene.keys("images/")) < 2 * count
+    assert receipt.cost_usd == scene.api.bill().total_usd == pytest.approx(receipt.kept * LIMITS.price_usd)
+    assert sorted((row["source_id"], row["output_index"]) for row in rows) == sorted(
+        (name, index) for name in "ab" for index in range(count)
+    )
+    for row in rows:
+        if row["status"] == "kept":
+            assert row["file_name"].endswith(f"{row['variation_id']}-{row['output_index']}.jpg")
+        else:
+            assert (row["error_code"], row["cost_usd"], row["file_name"]) == ("output_missing", 0, None)
+            assert f"asked for {count}" in row["error"]
+    again = await scene.run(job)
+    assert (again.already_done, again.partly_there, again.wanted) == (2, 1, 0)
 
 
 async def test_an_estimate_is_the_plan_and_writes_nothing(any_scene: Scene) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,9 @@ from variations.parameters import PARAMETER_NAMES
 # What a browser opens at once; of a larger dataset some sources are shown, with all of their variations.
 MOST_ROWS: Final = 20_000
 LONGEST_TEXT: Final = 1_000
+BATCH_ROWS: Final = 10_000
+# What is drawn by a hash is now a little more than was asked for, and now a little less.
+_ROOM: Final = 0.95
 # JavaScript's numbers are exact up to here.
 _MOST_EXACT: Final = 2**53
 
@@ -59,14 +62,19 @@ class Shown:
 
 
 def read_shown(path: Path, *, most: int = MOST_ROWS) -> Shown:
-    """Read the rows that are shown: all, or of a larger dataset those of some sources, the same ones each time."""
+    """Read the rows that are shown: all, or of a larger dataset those of some sources, the same ones each time.
+
+    No more than `most` are ever in memory, but for a batch.
+    """
     with pq.ParquetFile(path) as file:
         total = file.metadata.num_rows
-        batches = [
-            batch if total <= most else batch.filter(pa.array(_drawn(batch, share=most / total)))
-            for batch in file.iter_batches()
-        ]
-        table = pa.Table.from_batches(batches, schema=file.schema_arrow)
+        if total <= most:
+            table = file.read()
+        else:
+            table = _cut(file, most, lambda batch: _drawn(batch, share=_ROOM * most / total))
+            if not table.num_rows:
+                # Few sources, and none was drawn.
+                table = _cut(file, most, lambda batch: [True] * batch.num_rows)
     # By a source's first row; within a source, as they lie in the dataset.
     numbers: dict[str, int] = {}
     source_of_row = [numbers.setdefault(name, len(numbers)) for name in _source_names(table)]
@@ -74,6 +82,18 @@ def read_shown(path: Path, *, most: int = MOST_ROWS) -> Shown:
     source_of_row.sort()
     sources = [row for row, number in enumerate(source_of_row) if not row or number != source_of_row[row - 1]]
     return Shown(table.take(pa.array(order, pa.int64())), source_of_row, sources, total)
+
+
+def _cut(file: pq.ParquetFile, most: int, is_in: Callable[[pa.RecordBatch], list[bool]]) -> pa.Table:
+    """Return so many of the rows that are in; a source has as many as come before that."""
+    batches = []
+    left = most
+    for batch in file.iter_batches(BATCH_ROWS):
+        batches.append(batch.filter(pa.array(is_in(batch), pa.bool_())).slice(0, left))
+        left -= batches[-1].num_rows
+        if not left:
+            break
+    return pa.Table.from_batches(batches, schema=file.schema_arrow)
 
 
 def _source_names(rows: pa.Table | pa.RecordBatch) -> list[str]:

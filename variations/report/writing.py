@@ -2,7 +2,7 @@
 
 import tempfile
 from asyncio import to_thread
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +38,8 @@ class WrittenReport:
     Attributes:
         key: where it lies in the dataset, and `uri` all of it.
         rows: of the dataset, of which the gallery shows `shown`.
-        pictures: it has, of which so many were `fetched`; `missing` are those that could not be had.
+        pictures: it has, of which so many were `fetched`; `missing` are those that could not be had, and `left` those
+            for which there was no time.
         bytes: of the page.
     """
 
@@ -50,6 +51,7 @@ class WrittenReport:
     fetched: int
     missing: int
     bytes: int
+    left: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -59,6 +61,7 @@ class WrittenReport:
         """Return names and values, in the order in which a person asks for them."""
         of_all = f" of {self.rows:,}: those of some sources" if self.shown < self.rows else ""
         missing = f"; {self.missing:,} could not be had" if self.missing else ""
+        missing += f"; {self.left:,} are left for the next gallery" if self.left else ""
         return [
             ("gallery", self.uri),
             ("rows", f"{self.shown:,}{of_all}"),
@@ -72,6 +75,7 @@ async def write_report(
     *,
     local_sources: bool = False,
     on_progress: OnProgress = lambda done, wanted: None,  # noqa: ARG005 - whoever does not watch
+    is_enough: Callable[[], bool] = lambda: False,
     http: httpx.AsyncClient | None = None,
 ) -> WrittenReport:
     """Write a dataset's gallery beside its metadata, from what is published.
@@ -84,6 +88,8 @@ async def write_report(
         local_sources: read sources that are files of this machine, though the dataset lies elsewhere. Whoever may
             write the dataset's metadata names them, so this is for those who made it here.
         on_progress: is told how many pictures are done, of how many.
+        is_enough: asked before each picture that is not known from an earlier report; from when it says so none is
+            fetched any more, and the page is written without them.
         http: fetches sources from the web; without it one is opened and closed.
 
     Raises:
@@ -103,7 +109,7 @@ async def write_report(
     is_local = storage.uri.startswith("file:")
     async with _client(http) as client:
         pictures = Pictures(storage, thumbnails, side=names.side, local_sources=is_local or local_sources, http=client)
-        await pictures.make(names.keys, names.uris, on_progress=on_progress)
+        await pictures.make(names.keys, names.uris, on_progress=on_progress, is_enough=is_enough)
     order = [name for name in names.in_order if thumbnails.get(name) is not None]
     data = {
         "dataset": storage.uri,
@@ -125,7 +131,8 @@ async def write_report(
         shown=shown.table.num_rows,
         pictures=len(order),
         fetched=pictures.fetched,
-        missing=len(pictures.missing),
+        missing=len(pictures.missing) - pictures.left,
+        left=pictures.left,
         bytes=size,
     )
 

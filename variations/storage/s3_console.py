@@ -6,8 +6,8 @@ from variations.storage.keys import S3Location, parse_uri
 from variations.storage.s3_client import S3Options, is_amazon, shared_connection
 
 
-def console_url(uri: str) -> str | None:
-    """Return the page of a folder, `s3://bucket/prefix`; None where it lies elsewhere than with Amazon.
+def console_url(uri: str, *, is_object: bool = False) -> str | None:
+    """Return the page of a folder, `s3://bucket/prefix`, or of an object; None where that is not with Amazon.
 
     Raises:
         BadInput: it is no URI.
@@ -19,5 +19,7 @@ def console_url(uri: str) -> str | None:
     if not is_amazon(client):
         return None
     host = "console.amazonaws.cn" if client.meta.region_name.startswith("cn-") else "console.aws.amazon.com"
+    if is_object:
+        return f"https://{host}/s3/object/{location.bucket}?prefix={quote(location.path, safe='/')}"
     prefix = quote(location.path.rstrip("/") + "/", safe="/") if location.path.strip("/") else ""
     return f"https://{host}/s3/buckets/{location.bucket}?prefix={prefix}"

@@ -74,7 +74,8 @@ class Crew:
         self._lock = lock
         self._limits = limits
         self._roster = Roster(storage, planned.plan.run_id, lease_seconds=planned.lease_seconds)
-        self._own_requests = dict(engine.progress.requests)
+        # What this process did itself, before there were workers: a canary.
+        self._own = replace(engine.progress, requests=dict(engine.progress.requests))
         self._seen = CrewSeen(frozenset(), frozenset(), 0, None)
 
     async def lead(self, starter: Starter, *, workers: int) -> None:
@@ -181,16 +182,17 @@ class Crew:
 
     def _count(self, signs: list[Sign], living: set[str]) -> None:
         progress = self._engine.progress
-        progress.kept = sum(sign.kept for sign in signs)
-        progress.failed = sum(sign.failed for sign in signs)
-        progress.unknown = sum(sign.unknown for sign in signs)
-        progress.cost_usd = sum(sign.cost_usd for sign in signs)
+        own = self._own
+        progress.kept = own.kept + sum(sign.kept for sign in signs)
+        progress.failed = own.failed + sum(sign.failed for sign in signs)
+        progress.unknown = own.unknown + sum(sign.unknown for sign in signs)
+        progress.cost_usd = own.cost_usd + sum(sign.cost_usd for sign in signs)
         progress.in_flight = sum(sign.in_flight for sign in signs if sign.writer.token in living)
-        progress.refused = sum(sign.refused for sign in signs)
+        progress.refused = own.refused + sum(sign.refused for sign in signs)
         progress.limit_found = max((sign.limit_found for sign in signs if sign.limit_found), default=None)
-        kinds = {kind for sign in signs for kind in sign.requests} | self._own_requests.keys()
+        kinds = {kind for sign in signs for kind in sign.requests} | own.requests.keys()
         progress.requests = {
-            kind: self._own_requests.get(kind, 0) + sum(sign.requests.get(kind, 0) for sign in signs)
+            kind: own.requests.get(kind, 0) + sum(sign.requests.get(kind, 0) for sign in signs)
             for kind in sorted(kinds)
         }
         prices = [sign.price_usd for sign in signs if sign.kept and sign.price_usd]

@@ -7,7 +7,7 @@ once all that live have said so.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -38,9 +38,16 @@ class Shares:
 _SHARES: Final = TypeAdapter(Shares)
 
 
-async def open_budget(storage: Storage, run_id: str) -> None:
-    """Begin with nothing granted; done once, by who plans the run."""
-    await storage.put_if_absent(budget_key(run_id), _SHARES.dump_json(Shares()), content_type="application/json")
+async def open_budget(storage: Storage, run_id: str, *, granted: Mapping[str, float] | None = None) -> None:
+    """Begin with what was spent before there were workers; done once, by who plans the run.
+
+    Args:
+        storage: the dataset.
+        run_id: of the run.
+        granted: by the token of who spent it, in USD.
+    """
+    shares = Shares({token: usd for token, usd in (granted or {}).items() if usd})
+    await storage.put_if_absent(budget_key(run_id), _SHARES.dump_json(shares), content_type="application/json")
 
 
 class SharedBudget:

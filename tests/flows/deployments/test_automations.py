@@ -129,18 +129,20 @@ async def test_failures_and_pauses_are_told_once_each(deployed: str, client: Pre
     for type_, name in (
         (StateType.FAILED, "Failed"),
         (StateType.FAILED, "PausedBudget"),
+        (StateType.PAUSED, "Paused"),
         (StateType.COMPLETED, "Completed"),
         (StateType.CRASHED, "Crashed"),
     ):
         await end(client, await running(client, destination=f"s3://b/{name}"), type_, name, f"because of {name}")
 
     async def all_told() -> bool:
-        return len(hook.told) >= 3
+        return len(hook.told) >= 4
 
     assert await until(all_told)
     assert sorted(text.partition(" | ")[0] for text in hook.told) == [
         "variations: Crashed",
         "variations: Failed",
+        "variations: Paused",
         "variations: PausedBudget",
     ]
     assert all("because of" in text for text in hook.told)
@@ -199,7 +201,7 @@ def _told_of(hook: "Hook", runs: Sequence[FlowRun]) -> list[str]:
 
 
 def _lost(runs: Sequence[FlowRun]) -> bool:
-    """Return whether Prefect lost an event of the runs: its memory broker gives up what SQLite was locked for thrice."""
+    """Return whether Prefect lost an event of the runs: its memory broker gives up what SQLite was locked for."""
     letters = [letter.read_text(encoding="utf-8") for letter in (PREFECT_HOME.value() / "dlq").glob("*")]
     return any(str(run.id) in letter for run in runs for letter in letters)
 

@@ -73,6 +73,8 @@ class Chaos:
         resubmits: whether unknown ones are submitted again after a wait.
         budget: of each process, in images; 0 for none.
         retries: whether the last processes try again what failed.
+        canary: of each run, so many variations that are made and looked at before the rest, which is made whatever
+            they came to.
         crew: of each process, so many workers that make its shards; 0 where it makes them itself.
         works_for: of each worker the process that it works for.
         runs: what each process works at.
@@ -85,6 +87,7 @@ class Chaos:
     retries: bool
     budget: int
     crew: int = 0
+    canary: int = 0
     works_for: dict[str, str] = field(default_factory=dict)
     runs: dict[str, Run | WorkerRun] = field(default_factory=dict)
     events: Counter[str] = field(default_factory=Counter)
@@ -93,7 +96,7 @@ class Chaos:
     def job(self) -> Job:
         """What every process is to do."""
         wait = CALM_SECONDS / 2 if self.resubmits else None
-        recipe = replace(RECIPE, resubmit_after_seconds=wait, retry_failed=self.retries)
+        recipe = replace(RECIPE, resubmit_after_seconds=wait, retry_failed=self.retries, canary=self.canary)
         return Job(str(self.manifest), str(self.manifest.parent / "dataset"), recipe)
 
     def limits(self) -> Limits:
@@ -129,8 +132,15 @@ class Chaos:
                 asyncio.get_running_loop().call_later(stop_after, run.engine.stop, StoppedByUser("SIGTERM"))
             await run.check()
             await run.recover(wait=wait)
-            await run.plan()
-            if self.crew:
+            plan = await run.plan()
+            if plan.canary:
+                await _make_all(run)
+            if plan.canary and plan.canary_shards != plan.shards and run.engine.stopped_by is None:
+                canary = await run.look_at_canary()
+                if canary is not None:
+                    self.events["canaries"] += 1
+                    await run.go_on("passed" if canary.is_good else "allowed")
+            if self.crew and not (plan.canary and run.engine.stopped_by):
                 crew = await run.open_to_workers()
                 await crew.lead(Workers(self, process, run.run_id), workers=self.crew)
             else:
@@ -253,6 +263,7 @@ def run_chaos(seed: int, *, manifest: Path, items: int = 50, tell: bool = False)
     # Drawn apart, so that a seed without workers is what it was before there were any.
     apart = Random(seed)  # noqa: S311 - no secret
     chaos.crew = apart.choice((1, 2, 2, 3, 4)) if apart.random() < 0.4 else 0
+    chaos.canary = apart.choice((1, 4, 10)) if apart.random() < 0.3 else 0
     # With many shards a run is mostly parquet, and takes five times as long.
     largest = 200 if random.random() < 0.04 else random.choice((2, 3, 5, 8))
     with patch("variations.plan.MAX_SHARDS", largest):

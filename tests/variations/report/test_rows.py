@@ -49,6 +49,13 @@ def test_of_a_large_dataset_whole_sources_are_shown(tmp_path: Path) -> None:
     assert {name for name in after if name.startswith("s")} <= before
 
 
+@pytest.mark.parametrize("sources", [1, 3])
+def test_a_source_of_many_rows_does_not_make_it_larger(tmp_path: Path, sources: int) -> None:
+    """Where a few sources have all the rows, some rows of them are shown, and never more than asked for."""
+    shown = read_shown(written(tmp_path, [f"s{at % sources}" for at in range(3000)]), most=100)
+    assert (shown.total, shown.table.num_rows) == (3000, 100)
+
+
 def test_an_empty_dataset_is_shown(tmp_path: Path) -> None:
     """It has no rows."""
     shown = read_shown(written(tmp_path, []))

@@ -47,6 +47,28 @@ async def test_it_lies_beside_the_data(any_dataset: Storage) -> None:
     assert dict(again.lines())["pictures"] == f"{KEPT + sources}, 0 of them new; 1 could not be had"
 
 
+async def test_there_is_an_end_to_what_it_fetches(dataset: Storage) -> None:
+    """From when it is enough the page is written with what is there, sources first; the next one has the rest."""
+    await furnish(dataset)
+    asked = 0
+
+    def is_enough() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 20
+
+    written = await write_report(dataset, is_enough=is_enough)
+    sources = len(photos())
+    assert (written.fetched, written.pictures) == (19, 19)
+    assert (written.left, written.missing) == (KEPT + sources - 19, 1)
+    assert "are left for the next gallery" in dict(written.lines())["pictures"]
+    data = await data_of(dataset)
+    assert sum(source["picture"] >= 0 for source in data["sources"]) == sources
+    assert "it is not in this gallery yet" in next(iter(data["missing_of_row"].values()))
+    rest = await write_report(dataset)
+    assert (rest.fetched, rest.left, rest.pictures) == (KEPT + sources - 19, 0, KEPT + sources)
+
+
 async def test_it_is_no_run(dataset: Storage) -> None:
     """What it keeps for the next one is not taken for a run."""
     await furnish(dataset)
