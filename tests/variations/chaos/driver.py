@@ -129,7 +129,7 @@ class Chaos:
                 asyncio.get_running_loop().call_later(stop_after, run.engine.stop, StoppedByUser("SIGTERM"))
             await run.check()
             await run.recover(wait=wait)
-            await run.plan()
+            await run.plan(workers=self.crew)
             if self.crew:
                 crew = await run.open_to_workers()
                 await crew.lead(Workers(self, process, run.run_id), workers=self.crew)
