@@ -117,7 +117,7 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
             opened = begun(job, endpoint=endpoint, limits=limits, lease_seconds=lease_seconds, wait=wait)
             async with slot, opened as run:
                 end.run = run
-                plan = await make_plan(run)
+                plan = await make_plan(run, workers=workers)
                 started(run, plan)
                 async with shown_progress(run.engine.progress):
                     await try_canary(

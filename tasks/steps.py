@@ -52,10 +52,10 @@ async def recover_earlier(run: Run, *, wait: bool = False) -> Recovery:
 
 
 @task(name="plan", task_run_name="plan", retries=0, cache_policy=NO_CACHE, persist_result=False)
-async def make_plan(run: Run) -> Plan:
-    """Plan the run and show the plan as an artifact."""
+async def make_plan(run: Run, *, workers: int = 0) -> Plan:
+    """Plan the run, for so many machines or for this process, and show the plan as an artifact."""
     try:
-        plan = await run.plan()
+        plan = await run.plan(workers=workers)
     except LeakFound as leak:
         await shown.show_plan(leak.plan)
         raise

@@ -1,5 +1,6 @@
 """A backfill: the same request for a day after another. What is made for each, and what all of it comes to."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -24,7 +25,8 @@ class Day:
 class DayEnd:
     """What came of a day, in words, and the receipt of its run or the plan of one, where there is one.
 
-    `is_stop` says that the days after it are not begun.
+    `is_stop` says that the days after it are not begun; `state` is how its run ended where a deployment made it, which
+    keeps its receipt.
     """
 
     day: date
@@ -32,16 +34,20 @@ class DayEnd:
     receipt: Receipt | None = None
     plan: Plan | None = None
     is_stop: bool = False
+    state: str = ""
 
     @property
     def is_whole(self) -> bool:
         """Whether all of the day is there, or would be."""
-        return self.plan is not None or (self.receipt is not None and self.receipt.all_kept)
+        return (
+            self.state == "Completed" or self.plan is not None or (self.receipt is not None and self.receipt.all_kept)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         come_to = self.receipt or self.plan
-        return {"day": str(self.day), "said": self.said, **({} if come_to is None else asdict(come_to))}
+        state = {"state": self.state} if self.state else {}
+        return {"day": str(self.day), "said": self.said, **state, **({} if come_to is None else asdict(come_to))}
 
 
 def days_of(source: str, destination: str, first: date, last: date) -> list[Day]:
@@ -102,7 +108,9 @@ def totals(ends: Sequence[DayEnd], *, wanted: int) -> str:
             if (count := sum(getattr(receipt, name) for receipt in receipts)) or name == "kept"
         ]
         parts.append(f"{spent_usd(ends):.2f} USD")
-    if nothing := sum(end.plan is None and end.receipt is None for end in ends):
+    states = Counter(end.state for end in ends if end.state)
+    parts += [f"{count:,} {state}" for state, count in states.most_common()]
+    if nothing := sum(not (end.plan or end.receipt or end.state) for end in ends):
         parts.append(f"{nothing:,} without a run")
     return ", ".join(parts)
 

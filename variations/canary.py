@@ -24,7 +24,7 @@ from variations.errors import CanaryPaused, JournalDamaged, ObjectNotFound
 from variations.layout import REPORT_KEY, RUNS_PREFIX, canary_key, canary_said_key, plan_key
 from variations.planned import read_planned
 from variations.receipt import json_bytes, markdown_table
-from variations.status import fetched_metadata
+from variations.metadata import fetched_metadata
 from variations.storage import Storage
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from variations.ledger.story import Story
 from variations.models import Attempt
 from variations.parameters import PARAMETER_NAMES
 from variations.recovery import shards_begun
-from variations.status import fetched_metadata
+from variations.metadata import fetched_metadata
 from variations.storage import Storage
 
 _ID_DIGITS: Final = 32

@@ -1,12 +1,13 @@
 """Make shards: take a shard's journal in hand, run the engine over what is to be made, and write its rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from variations.engine.engine import Engine
 from variations.errors import Replaced, StorageError
 from variations.ledger.journal import Journal, read_notes
 from variations.ledger.writer import Writer
+from variations.models import Variation
 from variations.plan import variations_of
 from variations.shards import Shard, finish_shard, outcomes_of, read_shard, tally_of
 from variations.storage import Storage
@@ -20,6 +21,7 @@ class _Begun:
 
     journal: Journal | None
     is_claimed: bool = False
+    has_waiting: bool = True
     shard: Shard | None = None
     tally: Tally | None = None
 
@@ -27,6 +29,12 @@ class _Begun:
         """Keep the numbers and let go of the rest: a large run has a million items in its journals."""
         self.tally = tally
         self.journal = self.shard = None
+        self.has_waiting = False
+
+    def handing_over(self, variations: Iterable[Variation]) -> Iterator[Variation]:
+        """Pass variations on, and note that none waits here any more once the last one has its slot."""
+        yield from variations
+        self.has_waiting = False
 
     def told(self, *, price_usd: float) -> Tally:
         """Return what it came to, or what its journal tells so far."""
@@ -72,6 +80,16 @@ class ShardMaker:
     def __contains__(self, shard: int) -> bool:
         """Return whether the shard was begun here."""
         return shard in self._begun
+
+    @property
+    def in_hand(self) -> int:
+        """Return how many shards were begun here whose rows are not written."""
+        return sum(1 for begun in self._begun.values() if begun.tally is None)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Return whether anything that was begun here waits for a slot."""
+        return any(begun.has_waiting for begun in self._begun.values())
 
     async def claim(self, shard: int) -> bool:
         """Take a shard that nobody has begun; returns whether it is this process's now.
@@ -124,7 +142,8 @@ class ShardMaker:
                 await journal.claim()
             begun_before = await self._resume(journal, planned)
             variations = variations_of(planned.table, signed=self._signed)
-            await self._engine.run((one for one in variations if one.variation_id not in begun_before), journal)
+            to_make = (one for one in variations if one.variation_id not in begun_before)
+            await self._engine.run(begun.handing_over(to_make), journal)
             await journal.aclose()
             if not (self._is_shared and self._engine.stopped_by is not None):
                 begun.end(await self._finish(journal, planned))

@@ -30,6 +30,7 @@ class Planned:
         plan: the numbers.
         model: that is asked.
         lease_seconds: after so long without a sign of life a machine that works on it counts as gone.
+        workers: machines that are to work on it at once; 0 where it is made by the process that planned it.
         signed_sources: how many sources carry a signature, which is in no plan: the manifest tells it.
         details: recipe, limits and columns, as they were written.
     """
@@ -37,6 +38,7 @@ class Planned:
     plan: Plan
     model: str
     lease_seconds: float
+    workers: int
     signed_sources: int
     details: dict[str, Any]
 
@@ -56,7 +58,9 @@ class Planned:
         )
 
 
-def planned_bytes(plan: Plan, job: Job, *, limits: Limits, lease_seconds: float, signed_sources: int) -> bytes:
+def planned_bytes(
+    plan: Plan, job: Job, *, limits: Limits, lease_seconds: float, workers: int, signed_sources: int
+) -> bytes:
     """Return a plan as it is written into the dataset; it holds no secret."""
     told = asdict(limits)
     recipe = {
@@ -70,6 +74,7 @@ def planned_bytes(plan: Plan, job: Job, *, limits: Limits, lease_seconds: float,
             "recipe": recipe,
             "limits": {name: told[name] for name in OF_THE_RUN},
             "lease_seconds": lease_seconds,
+            "workers": workers,
             "signed_sources": signed_sources,
             "uri_column": job.uri_column,
             "id_column": job.id_column,
@@ -100,6 +105,7 @@ async def read_planned(storage: Storage, run_id: str) -> Planned | None:
             plan=Plan.of_json(values),
             model=values["recipe"]["model"],
             lease_seconds=values.get("lease_seconds", 0.0),
+            workers=values.get("workers", 0),
             signed_sources=values.get("signed_sources", 0),
             details=values,
         )

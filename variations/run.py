@@ -172,8 +172,11 @@ class Run:
         ):
             raise NoDataset(f"no dataset at {self._storage.uri}: no run has ever written there")
 
-    async def plan(self) -> Plan:
+    async def plan(self, *, workers: int = 0) -> Plan:
         """Read the manifest, leave out what the dataset has, and write the rest to the destination, shard by shard.
+
+        Args:
+            workers: machines that are to take the shards; 0 where this process does.
 
         Raises:
             ManifestError: the manifest is missing, empty or unusable.
@@ -222,6 +225,7 @@ class Run:
             self.job,
             limits=self._limits,
             lease_seconds=self._lock.lease_seconds,
+            workers=workers,
             signed_sources=len(planner.signed),
         )
         key = plan_key(self.run_id)

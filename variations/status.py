@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 from variations.dataset import METADATA_KEY
 from variations.errors import BadInput, ObjectNotFound, StorageError
 from variations.layout import RUNS_PREFIX, receipt_key
-from variations.ledger.journal import Journal
 from variations.ledger.lock import Seen, look
+from variations.ledger.story import Item
 from variations.receipt import duration
-from variations.recovery import LOOK_SECONDS, at_once, shards_begun
+from variations.recovery import LOOK_SECONDS
+from variations.metadata import fetched_metadata
 from variations.storage import Storage
-from variations.workers.roster import Roster, Sign
+from variations.under_way import SeenWorker, UnderWay, ago_text, read_under_way
 
 RESULT_LIFETIME_SECONDS: Final = 3600.0
 OUTPUT_LIFETIME_SECONDS: Final = 7 * 86400.0
@@ -61,7 +62,7 @@ class DatasetStatus:
         seen: who works on it, or did last; None if that is not known.
         runs: receipts of its last runs, newest first; of one that has none the `run_id` and whether it `is_open`.
         open_requests: of a run that is open, and of those before.
-        workers: that give signs of life, each with what it has done; none where a run does its work itself.
+        under_way: how far the run is that is open, if there is one.
     """
 
     destination: str
@@ -69,7 +70,7 @@ class DatasetStatus:
     seen: Seen | None
     runs: tuple[dict[str, Any], ...]
     open_requests: tuple[OpenRequest, ...]
-    workers: tuple[Sign, ...] = ()
+    under_way: UnderWay | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -81,8 +82,8 @@ class DatasetStatus:
             "at_work": self._at_work(),
             "works_on_it": str(run.writer) if run and run.writer and not run.writer.is_certainly_dead() else None,
             "sign_of_life_seconds": self.seen.age_seconds if self.seen and run and run.writer else None,
-            "workers": [{"works": str(one.writer), "kept": one.kept, "failed": one.failed} for one in self.workers],
-            "runs": list(self.runs),
+            "workers": [one.as_dict() for one in self._workers],
+            "runs": [self._with_counts(receipt) for receipt in self.runs],
             "open_requests": [
                 {"variation_id": one.variation_id, "run_id": one.run_id, "request_id": one.request_id}
                 | {"age_seconds": one.age_seconds, "told": one.told()}
@@ -94,13 +95,23 @@ class DatasetStatus:
         """Return names and values, in the order in which a person asks for them; at most so many open requests."""
         counts = ", ".join(f"{count:,} {status}" for status, count in sorted(self.rows.items()))
         lines = [("dataset", self.destination), ("images", counts or "none yet"), ("at work", self._at_work())]
-        lines += [("worker", f"{one.writer}: {one.kept:,} kept, {one.in_flight} in flight") for one in self.workers]
-        lines += [(f"run {receipt['run_id']}", _told(receipt)) for receipt in self.runs]
+        lines += [("worker", one.told()) for one in self._workers]
+        lines += [(f"run {receipt['run_id']}", self._told(receipt)) for receipt in self.runs]
         lines.append(("open requests", f"{len(self.open_requests):,}"))
         lines += [(one.variation_id, one.told()) for one in self.open_requests[:most]]
         if len(self.open_requests) > most:
             lines.append(("", f"… and {len(self.open_requests) - most:,} more"))
         return lines
+
+    @property
+    def _workers(self) -> list[SeenWorker]:
+        return self.under_way.workers if self.under_way is not None else []
+
+    def _with_counts(self, receipt: dict[str, Any]) -> dict[str, Any]:
+        return {**receipt, **self.under_way.as_dict()} if self.under_way and receipt.get("is_open") else receipt
+
+    def _told(self, receipt: dict[str, Any]) -> str:
+        return self.under_way.told() if self.under_way and receipt.get("is_open") else _told(receipt)
 
     def _at_work(self) -> str:
         if self.seen is None or self.seen.run.state == "closed":
@@ -116,13 +127,12 @@ class DatasetStatus:
         return told
 
     def _silence(self) -> str:
-        # Clocks of stores tell whole seconds.
-        return duration(round(self.seen.age_seconds)).replace(".0 s", " s") if self.seen else ""
+        return ago_text(self.seen.age_seconds) if self.seen else ""
 
 
 def _told(receipt: dict[str, Any]) -> str:
     if "kept" not in receipt:
-        return "it is open, and has no receipt yet" if receipt["is_open"] else "it ended before it paid for anything"
+        return "it ended before it paid for anything"
     if not receipt.get("source"):
         found = receipt.get("recovery", {})
         return f"looked after what was open: {found.get('kept', 0):,} kept, {found.get('still_unknown', 0):,} unknown"
@@ -143,22 +153,33 @@ async def read_status(storage: Storage, *, runs: int) -> DatasetStatus:
     seen = await look(storage)
     now = await storage.now()
     open_run = seen.run.run_id if seen is not None and seen.run.state == "open" else None
-    names = [name async for name in storage.folders(RUNS_PREFIX)]
+    names = {name async for name in storage.folders(RUNS_PREFIX)}
+    if open_run is not None:
+        # It has no folder before it is planned.
+        names.add(open_run)
     receipts = [await _receipt(storage, name, is_open=name == open_run) for name in sorted(names, reverse=True)[:runs]]
     rows, requests = await _of_metadata(storage, now)
     if not (seen or names or rows):
-        raise BadInput(f"no dataset at {storage.uri}: no run has ever written there")
-    workers: tuple[Sign, ...] = ()
+        raise BadInput(
+            f"no dataset at {storage.uri}: no run has written there yet; one that was just started on a Prefect server "
+            "does so once its process has begun, some 15 s later"
+        )
+    under_way = None
     if seen is not None and open_run is not None:
-        roster = Roster(storage, open_run, lease_seconds=seen.run.lease_seconds)
-        living = set(await roster.living())
-        workers = tuple(sign for sign in await roster.signs() if sign.writer.token in living)
+        under_way = await read_under_way(storage, seen.run)
         # What its journals tell of a variation is newer than its row.
-        told = await _of_journals(storage, open_run, now)
-        requests |= told
+        requests |= {name: _open_request(item, open_run, now) for name, item in under_way.items.items()}
     return DatasetStatus(
-        storage.uri, rows, seen, tuple(receipts), tuple(one for one in requests.values() if one), workers
+        storage.uri, rows, seen, tuple(receipts), tuple(one for one in requests.values() if one), under_way
     )
+
+
+def _open_request(item: Item, run_id: str, now: datetime) -> OpenRequest | None:
+    """Return a variation of the run that is open; None if it is settled."""
+    if not item.is_open:
+        return None
+    age = _age(item.intended_at, now)
+    return OpenRequest(variation_id=item.variation_id, run_id=run_id, request_id=item.request_id, age_seconds=age)
 
 
 async def _receipt(storage: Storage, run_id: str, *, is_open: bool) -> dict[str, Any]:
@@ -167,28 +188,6 @@ async def _receipt(storage: Storage, run_id: str, *, is_open: bool) -> dict[str,
     except (ObjectNotFound, ValueError):
         found = {}
     return {**found, "run_id": run_id} if found and isinstance(found, dict) else {"run_id": run_id, "is_open": is_open}
-
-
-@asynccontextmanager
-async def fetched_metadata(storage: Storage) -> AsyncIterator[Path | None]:
-    """Fetch the metadata into a temporary file; None if there is none.
-
-    Raises:
-        StorageError: the store says no, or what lies there cannot be read as metadata.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "metadata.parquet")
-        has_metadata = await storage.exists(METADATA_KEY)
-        if has_metadata:
-            await storage.get_to_file(METADATA_KEY, path)
-        try:
-            yield path if has_metadata else None
-        except (pa.ArrowException, KeyError, OSError) as error:
-            reason = " ".join(str(error).replace(str(path), "it").split())
-            raise StorageError(
-                f"{storage.uri_of(METADATA_KEY)} is damaged, or another program's: {reason}. Move it away and run "
-                "again; it is rebuilt from the parts that the runs have written"
-            ) from error
 
 
 async def _of_metadata(storage: Storage, now: datetime) -> tuple[dict[str, int], dict[str, OpenRequest | None]]:
@@ -208,22 +207,6 @@ async def _of_metadata(storage: Storage, now: datetime) -> tuple[dict[str, int],
         for row in unknown
     }
     return {one["values"]: one["counts"] for one in counts}, requests
-
-
-async def _of_journals(storage: Storage, run_id: str, now: datetime) -> dict[str, OpenRequest | None]:
-    """Return the variations of a run; None stands for one that is settled."""
-    requests: dict[str, OpenRequest | None] = {}
-
-    async def add(shard: int) -> None:
-        journal = Journal(storage, run_id=run_id, shard=shard, writer="")
-        await journal.replay()
-        for name, item in journal.story.items.items():
-            age = _age(item.intended_at, now)
-            asked = OpenRequest(variation_id=name, run_id=run_id, request_id=item.request_id, age_seconds=age)
-            requests[name] = asked if item.is_open else None
-
-    await at_once(add, await shards_begun(storage, run_id))
-    return requests
 
 
 def _age(moment: datetime | None, now: datetime) -> float | None:

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from config import Settings
+from flows.commands.deployed_days import made_by
 from flows.commands.exits import ALL_KEPT, SOME_FAILED, STOPPED
 from flows.commands.options import NO_OPTIONS, RunOptions, given
 from flows.commands.run import augmented, read_settings
@@ -48,8 +48,9 @@ def backfill(
         last: the last day, YYYY-MM-DD.
         options: the settings of a run, by their own names.
         dry_run: show what would be made each day, and in all, as `plan` does; nothing is paid and nothing written.
-        deployment: such as augment/variations: queue the days as runs of this deployment, and return. What is not given
-            here is as the deployment has it, and each day may cost an equal share of --max-cost-usd.
+        deployment: such as augment/variations: each day is a run of this deployment, on its machines, and is started
+            once the one before has ended. What is not given here is as the deployment has it, and each day may cost an
+            equal share of --max-cost-usd. Ctrl-C starts no more; the day that runs goes on.
         profile: profile of variations.toml.
         json: print what each day came to for machines, as the last line of standard output.
     """
@@ -58,10 +59,11 @@ def backfill(
     # What is wrong with any of them is said before the first one.
     for one in days:
         settings.job(one.source, one.destination)
-    if deployment and not dry_run:
-        return _queue(source, destination, days, deployment=deployment, options=given(options), profile=profile)
     if dry_run:
         ends = list(_told(_planned(days, settings)))
+    elif deployment:
+        asked = given(options)
+        ends = _with_deployment(source, destination, days, deployment=deployment, options=asked, profile=profile)
     else:
         settings.endpoint()
         with prefect_server():
@@ -129,46 +131,22 @@ def _without_manifest(one: Day) -> DayEnd:
     return DayEnd(one.day, f"nothing lies at {one.source}: left out")
 
 
-def _queue(
+def _with_deployment(
     source: str, destination: str, days: Sequence[Day], *, deployment: str, options: dict[str, Any], profile: str | None
-) -> int:
-    """Queue each day as a run of a deployment, one second after another, so that the oldest comes first."""
+) -> list[DayEnd]:
+    """Have each day made by a run of a deployment, and tell what came of it."""
     if not has_server():
         raise SettingsError("--deployment: no Prefect server is configured, set PREFECT_API_URL")
     parameters = {"source": source, "destination": destination, **options, **({"profile": profile} if profile else {})}
     if "max_cost_usd" in options:
         parameters["max_cost_usd"] = options["max_cost_usd"] / len(days)
+
+    async def made() -> list[DayEnd]:
+        ends = []
+        async for end in made_by(deployment, days, parameters):
+            say(f"{end.day}: {end.said}")
+            ends.append(end)
+        return ends
+
     with prefect_server():
-        places = asyncio.run(_queued(deployment, [{**parameters, "date": str(one.day)} for one in days]))
-    lines = [(str(one.day), f"queued: {place}") for one, place in zip(days, places, strict=True)]
-    print_lines("Backfill", [*lines, ("total", f"{len(days):,} days queued as runs of {deployment}")])
-    return ALL_KEPT
-
-
-async def _queued(deployment: str, runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Return where each is to be seen."""
-    from prefect.client.orchestration import get_client  # noqa: PLC0415 - Prefect takes 2 s to import
-    from prefect.exceptions import ObjectNotFound  # noqa: PLC0415
-    from prefect.states import Scheduled  # noqa: PLC0415
-    from prefect.utilities.urls import url_for  # noqa: PLC0415
-
-    now = datetime.now(UTC)
-    async with get_client() as client:
-        try:
-            found = await client.read_deployment_by_name(deployment)
-        except (ObjectNotFound, ValueError):
-            raise SettingsError(
-                f"--deployment: this Prefect server has no {deployment!r}; `variations deploy` makes augment/variations"
-            ) from None
-        places = []
-        for number, parameters in enumerate(runs):
-            flow_run = await client.create_flow_run_from_deployment(
-                found.id,
-                parameters=parameters,
-                state=Scheduled(scheduled_time=now + timedelta(seconds=number)),
-                name=f"{found.name} {parameters['date']}",
-                tags=["backfill"],
-            )
-            # Its name is another one once it has begun.
-            places.append(url_for(flow_run) or f"flow run {flow_run.id}")
-    return places
+        return asyncio.run(made())

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Completed, Failed
 from prefect.utilities.callables import parameter_schema
 
 from flows.augment import augment
-from tests.flows.conftest import Variations, one_line
+from tests.flows.conftest import Ended, Variations, one_line
 from variations import read_dataset
 from variations.sandbox import Sandbox, sample_photos
 
@@ -140,27 +143,75 @@ async def deployment(environment: dict[str, str]) -> AsyncIterator[str]:
         await client.delete_deployment(deployment_id)
 
 
-async def test_days_are_queued_as_runs_of_a_deployment(
-    variations: Variations, deployment: str, sandbox: Sandbox
-) -> None:
-    """In their order, each with its day and an equal share of the budget; what is not given, the deployment has."""
-    arguments = (*PLACES, *FROM, "--to", "2026-11-03", "--max-cost-usd", "3", "--retry", "failed")
-    ended = await asyncio.to_thread(variations, "backfill", *arguments, "--deployment", deployment, SEGMIND_API_KEY="")
-    assert ended.code == 0, ended.err
-    assert "3 days queued as runs of augment/backfill" in ended.out
-    async with get_client() as client:
-        found = await client.read_flow_runs(limit=200)
-    runs = [run for run in found if "backfill" in run.tags]
-    runs.sort(key=lambda run: str(run.expected_start_time))
+class Worker:
+    """Takes the runs of a backfill, whichever is there, and ends each as it is told.
+
+    Attributes:
+        made: the days, in the order in which they were made.
+        parameters: of each run.
+    """
+
+    def __init__(self, **ends: State[Any]) -> None:
+        self._ends = ends
+        self.made: list[str] = []
+        self.parameters: list[dict[str, Any]] = []
+        self.links: list[str] = []
+
+    async def work(self) -> None:
+        """Go on for as long as it is left to."""
+        async with get_client() as client:
+            while True:
+                found = await client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=50)
+                # One at a time is there to be taken, so nothing can be made before its turn.
+                waiting = [run for run in found if "backfill" in run.tags and run.state and not run.state.is_final()]
+                assert len(waiting) <= 1
+                for run in waiting:
+                    day = run.parameters["date"]
+                    self.made.append(day)
+                    self.parameters.append(run.parameters)
+                    self.links.append(f"/runs/flow-run/{run.id}")
+                    await client.set_flow_run_state(run.id, self._ends.get(f"on_{day[-2:]}", Completed()), force=True)
+                await asyncio.sleep(0.5)
+
+
+async def backfilled(variations: Variations, worker: Worker, *arguments: str) -> Ended:
+    """Call the command while a worker is there."""
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(worker.work())
+        ended = await asyncio.to_thread(variations, "backfill", *PLACES, *FROM, *arguments, SEGMIND_API_KEY="")
+        working.cancel()
+    return ended
+
+
+async def test_each_day_is_a_run_of_a_deployment(variations: Variations, deployment: str, sandbox: Sandbox) -> None:
+    """One after another, the oldest first, each with its day and an equal share of the budget; what is not given, the
+    deployment has. A day whose run failed is told, and the next one is made.
+    """
+    worker = Worker(on_02=Failed(message="nothing lies there"))
+    asked = ("--to", "2026-11-03", "--max-cost-usd", "3", "--retry", "failed", "--deployment", deployment)
+    ended = await backfilled(variations, worker, *asked)
+    assert ended.code == 3, ended.err
+    days = ["2026-11-01", "2026-11-02", "2026-11-03"]
+    assert worker.made == days
     expected: dict[str, Any] = {"source": PLACES[0], "destination": PLACES[1], "guidance": 5.0, "retry": "failed"}
-    assert [run.parameters for run in runs] == [
-        {**expected, "max_cost_usd": 1.0, "date": f"2026-11-0{day}"} for day in (1, 2, 3)
-    ]
-    assert all(run.state is not None and run.state.is_scheduled() for run in runs)
-    # Not its name, which is another one as soon as it begins.
-    assert all(f"{day}  queued: " in ended.out for day in ("2026-11-01", "2026-11-02", "2026-11-03"))
-    assert all(f"/runs/flow-run/{run.id}" in "".join(ended.out.split()) for run in runs)
+    assert worker.parameters == [{**expected, "max_cost_usd": 1.0, "date": day} for day in days]
+    said = "".join(ended.err.split())
+    assert all(f"{day}:started,http" in said for day in days)
+    assert all(link in said for link in worker.links)
+    assert "2026-11-02: Failed: nothing lies there" in ended.err
+    assert "3 of 3 days, 2 Completed, 1 Failed" in ended.out
     assert sandbox.bill().calls == {}
+
+
+async def test_a_run_of_a_deployment_that_needs_a_person_ends_it(variations: Variations, deployment: str) -> None:
+    """As a day that is stopped does: those after it are not started, and the exit code is 4."""
+    worker = Worker(on_01=Failed(name="PausedBudget", message="it may cost no more"))
+    ended = await backfilled(variations, worker, "--to", "2026-11-02", "--deployment", deployment, "--json")
+    assert ended.code == 4, ended.err
+    assert worker.made == ["2026-11-01"]
+    told = json.loads(ended.out)
+    assert [(day["day"], day["state"]) for day in told["days"]] == [("2026-11-01", "PausedBudget")]
+    assert told["total"] == "1 of 2 days, 1 PausedBudget"
 
 
 def test_the_day_of_other_commands(variations: Variations, days: Path, sandbox: Sandbox) -> None:

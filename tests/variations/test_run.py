@@ -27,7 +27,7 @@ async def test_a_run_makes_a_dataset(any_scene: Scene) -> None:
     assert (receipt.wanted, receipt.kept, receipt.paid, receipt.dataset_rows, receipt.left) == (3, 3, 3, 3, 0)
     bill = any_scene.api.bill()
     assert receipt.cost_usd == bill.total_usd == pytest.approx(0.093)
-    assert (bill.accepted, bill.paid_twice()) == (3, {})
+    assert (bill.accepted, bill.same_inputs_paid()) == (3, {})
     rows = await any_scene.rows()
     assert sorted(row["source_id"] for row in rows) == ["a", "b", "c"]
     for row in rows:
@@ -38,11 +38,11 @@ async def test_a_run_makes_a_dataset(any_scene: Scene) -> None:
 
 
 async def test_the_bill_shows_what_is_paid_twice(any_scene: Scene) -> None:
-    """Two datasets of one manifest pay for it twice: a bill that could not tell would prove nothing in the others."""
+    """Two datasets of one manifest pay for the same inputs: a bill that could not tell would prove nothing elsewhere."""
     await any_scene.furnish("a", "b")
     await any_scene.run()
     await any_scene.run(replace(any_scene.job, destination=f"{any_scene.place}/other"))
-    assert sorted(any_scene.api.bill().paid_twice().values()) == [2, 2]
+    assert sorted(any_scene.api.bill().same_inputs_paid().values()) == [2, 2]
 
 
 async def test_what_lies_in_the_destination(scene: Scene) -> None:
@@ -101,7 +101,7 @@ async def test_a_manifest_that_grows_is_paid_for_what_is_new(scene: Scene) -> No
     await scene.furnish("a", "b", "c")
     receipt = await scene.run()
     assert (receipt.already_done, receipt.paid, receipt.dataset_rows) == (1, 2, 3)
-    assert scene.api.bill().paid_twice() == {}
+    assert scene.api.bill().same_inputs_paid() == {}
 
 
 async def test_labels_go_through(scene: Scene) -> None:
@@ -127,7 +127,7 @@ async def test_what_failed_is_tried_again_by_request(scene: Scene) -> None:
     again = await scene.run(tried_again(scene.job))
     assert (again.kept, again.already_done, again.dataset_rows) == (1, 1, 2)
     assert {(row["status"], row["attempt"]) for row in await scene.rows()} == {("kept", 1), ("kept", 2)}
-    assert scene.api.bill().paid_twice() == {}
+    assert scene.api.bill().same_inputs_paid() == {}
 
 
 async def test_refused_rows_are_rows_of_the_dataset(scene: Scene) -> None:

@@ -178,7 +178,7 @@ async def test_what_a_cancelled_shard_had_in_flight_is_fetched_by_the_next_run(
     assert receipt.all_kept
     frame = rows_of(job)
     assert list(frame["status"]) == ["kept"] * 12
-    assert api.bill().accepted_twice() == {}
+    assert api.bill().same_inputs_accepted() == {}
     assert sorted(frame["request_id"]) == sorted(line.request_id for line in api.bill().lines)
     assert named <= set(frame.loc[frame["run_id"] == run.run_id, "request_id"])
     assert receipt.paid == 12 - bill.accepted
@@ -202,7 +202,7 @@ async def test_what_was_in_flight_long_ago_is_fetched_or_held(
     receipt = await whole(job, api, clock=HurriedClock())
     frame = rows_of(job)
     assert len(frame) == 6
-    assert api.bill().accepted_twice() == {}
+    assert api.bill().same_inputs_accepted() == {}
     assert api.bill().accepted == accepted + receipt.paid == 6
     if later_seconds < 86400:
         assert receipt.all_kept
@@ -228,7 +228,7 @@ async def test_after_ctrl_c_there_is_a_period_of_grace(photos: Path, api: Sandbo
     assert (receipt.recovery["closed_run"], receipt.recovery["kept"], receipt.paid) == (None, 2, 4)
     assert receipt.all_kept
     assert list(rows_of(job)["status"]) == ["kept"] * 6
-    assert (api.bill().accepted, api.bill().accepted_twice()) == (6, {})
+    assert (api.bill().accepted, api.bill().same_inputs_accepted()) == (6, {})
 
 
 async def test_what_is_done_within_the_period_of_grace_is_kept(photos: Path, api: Sandbox, one_shard: None) -> None:
@@ -256,7 +256,7 @@ async def test_a_run_whose_process_is_silent_is_taken_over(photos: Path, api: Sa
             await sleeper.publish()
         assert (stopped.value.receipt.stopped_by, stopped.value.receipt.kept) == ("replaced", 1)
     assert len(rows_of(job)) == 6
-    assert (api.bill().accepted, api.bill().accepted_twice()) == (6, {})
+    assert (api.bill().accepted, api.bill().same_inputs_accepted()) == (6, {})
 
 
 async def test_a_shard_is_not_made_twice(photos: Path, api: Sandbox) -> None:

@@ -42,7 +42,7 @@ async def test_a_run_that_is_stopped_publishes_what_is_there(any_scene: Scene) -
     rows, bill = await any_scene.rows(), any_scene.api.bill()
     assert sorted(row["request_id"] for row in rows) == sorted(line.request_id for line in bill.lines)
     assert sum(row["cost_usd"] for row in rows) == pytest.approx(bill.total_usd)
-    assert bill.paid_twice() == {}
+    assert bill.same_inputs_paid() == {}
 
 
 async def test_a_stop_in_the_middle_of_a_shard_loses_nothing(scene: Scene) -> None:
@@ -166,7 +166,7 @@ async def test_rows_that_could_not_be_written_are_written_at_the_end(scene: Scen
             await run.publish()
     assert (stopped.value.receipt.kept, stopped.value.receipt.dataset_rows) == (1, 1)
     assert (await scene.run()).already_done == 1
-    assert scene.api.bill().paid_twice() == {}
+    assert scene.api.bill().same_inputs_paid() == {}
 
 
 async def test_a_dataset_that_cannot_be_published_says_so(scene: Scene) -> None:

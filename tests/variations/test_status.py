@@ -1,5 +1,6 @@
 """How a dataset stands: who works on it, what its runs came to, and for how long the API still knows what is open."""
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from variations.ledger.writer import Writer
 from variations.publish import publish
 from variations.status import DatasetStatus, OpenRequest, read_status
 from variations.storage import Storage
+from variations.workers.roster import Roster, Sign
 
 from .examples import outcome, variation, write_part
 from .scene import Scene, dead_writer, killed_in_flight, planned, tried_again
@@ -62,7 +64,7 @@ async def hold(scene: Scene, *, age: timedelta, request_id: str | None, name: st
 
 async def test_where_no_run_was_there_is_nothing_to_say(any_scene: Scene) -> None:
     """The place is named, and nothing is made there: not even the folder."""
-    with pytest.raises(errors.BadInput, match=f"no dataset at {any_scene.dataset.uri}: no run has ever"):
+    with pytest.raises(errors.BadInput, match=f"no dataset at {any_scene.dataset.uri}: no run has written there yet"):
         await status_of(any_scene)
     assert await any_scene.keys() == []
 
@@ -109,12 +111,58 @@ async def test_a_run_that_works_is_named_with_its_sign_of_life(any_scene: Scene)
         at_work = told(status)["at work"]
         assert at_work.startswith(f"{me}, at the run {run.run_id}; its last sign of life was ")
         assert at_work.endswith(" s ago")
-        assert told(status)[f"run {run.run_id}"] == "it is open, and has no receipt yet"
+        assert told(status)[f"run {run.run_id}"] == "it is open: 1 of 2 kept, 0 in flight, 0.031 USD so far"
         found = status.as_dict()
         assert (found["open_run"], found["works_on_it"]) == (run.run_id, me)
         assert 0 <= found["sign_of_life_seconds"] < 10
         # What it has settled is not open, though the metadata does not have it yet.
         assert (status.rows, status.open_requests) == ({}, ())
+
+
+async def test_a_run_that_is_open_is_told_with_what_it_has_done(any_scene: Scene) -> None:
+    """By its journals, while it is at work in one process; before it is planned there is nothing to count."""
+    await any_scene.furnish("a", "b", "c")
+    any_scene.api.set_faults("failed:1:1")
+    async with any_scene.opened() as run:
+        await run.recover()
+        assert told(await status_of(any_scene))[f"run {run.run_id}"] == "it is open, and nothing is planned yet"
+        plan = await run.plan()
+        await run.make(0)
+        left = plan.images - 1
+        said = told(await status_of(any_scene))[f"run {run.run_id}"]
+        assert said == f"it is open: 0 of {plan.images} kept, 1 failed, 0 in flight, 0.000 USD so far"
+        await asyncio.gather(*(run.make(shard) for shard in range(1, plan.shards)))
+        said = told(await status_of(any_scene))[f"run {run.run_id}"]
+        cost_usd = left * any_scene.api.settings.price_usd
+        assert said == f"it is open: {left} of {plan.images} kept, 1 failed, 0 in flight, {cost_usd:.3f} USD so far"
+
+
+async def test_workers_are_told_with_what_they_have_done_and_whether_they_live(any_scene: Scene) -> None:
+    """After its lease one is most likely gone, one that is known to have died is at once; who left is not told."""
+    await any_scene.furnish("a")
+    here = Writer.this_process(since=datetime.now(UTC))
+    elsewhere, gone = replace(here, token="b", place="", pid=7), replace(dead_writer(), token="c")
+    async with any_scene.opened() as run:
+        await planned(run)
+        roster = Roster(any_scene.dataset, run.run_id, lease_seconds=60.0)
+        await roster.leave(Sign(writer=replace(here, token="a"), kept=9))
+        await roster.sign(Sign(writer=elsewhere, kept=1234, in_flight=3))
+        await roster.sign(Sign(writer=gone, kept=2, failed=1, in_flight=4))
+        soon, later = await status_of(any_scene), await status_of(any_scene, later_seconds=80.0)
+
+    def workers(status: DatasetStatus) -> list[str]:
+        return sorted(value for name, value in status.lines(most=0) if name == "worker")
+
+    lives, died = f"{elsewhere}: 1,234 kept, 3 in flight", f"{gone}: 2 kept, 1 failed, 4 in flight when it died"
+    assert workers(soon) == sorted([lives, f"{died}; soon another one takes it over"])
+    silent, dead = sorted(workers(later), key=lambda said: "died" in said)
+    assert silent.startswith(f"{lives}; its last sign of life was 1 min 2")
+    assert silent.endswith(" ago: it is most likely gone, and another one takes it over")
+    assert dead == f"{died}; another one takes it over"
+    assert {one["works"]: one["is_gone"] for one in soon.as_dict()["workers"]} == {
+        str(elsewhere): False,
+        str(gone): True,
+    }
 
 
 async def test_a_run_that_has_been_silent_for_long_is_most_likely_gone(scene: Scene) -> None:
@@ -295,7 +343,9 @@ async def test_it_can_be_told_as_json(scene: Scene) -> None:
     (asked,) = found["open_requests"]
     assert set(asked) == {"variation_id", "run_id", "request_id", "age_seconds", "told"}
     assert (asked["run_id"], found["open_run"]) == (run_id, run_id)
-    assert found["runs"] == [{"run_id": run_id, "is_open": True}]
+    counts = {"wanted": 1, "kept": 0, "failed": 0, "unknown": 0, "in_flight": 1, "cost_usd": 0.0}
+    assert found["runs"] == [{"run_id": run_id, "is_open": True, **counts}]
+    assert found["workers"] == []
     assert found["at_work"].startswith(f"nobody; the run {run_id} died")
 
 

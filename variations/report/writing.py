@@ -21,7 +21,7 @@ from variations.report.page import write_page
 from variations.report.pictures import OnProgress, Pictures
 from variations.report.rows import Shown, columns_of, read_shown
 from variations.report.thumbnails import MIME_TYPE, Thumbnails
-from variations.status import fetched_metadata
+from variations.metadata import fetched_metadata
 from variations.storage import Storage
 
 # A picture takes some 4.5 kB of the page at the smaller size, and 14 at the larger one.

@@ -1,5 +1,11 @@
-"""The bill: what was accepted, what it cost, how many calls were made. The judge of every test of a pipeline."""
+"""The bill: what was accepted, what it cost, how many calls were made. The judge of every test of a pipeline.
 
+It tells which inputs were accepted or paid for more than once, and cannot tell why: two datasets that want the same
+image ask with the same inputs, each of them once, and the API is not told for which one it is. Of the requests for one
+dataset alone, they are what was paid twice.
+"""
+
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -20,6 +26,7 @@ class BillLine:
         request_id: as answered, or as it would have been.
         source: `redux_image` without its query string.
         seed: the seed that was used.
+        inputs: a digest of all that was sent, less the query string of the source; the same for the same request.
         endpoint: `v2`, or `v1` for a blocking call.
         submitted_at: epoch seconds of the sandbox's clock.
         state: at the moment of the bill.
@@ -31,6 +38,7 @@ class BillLine:
     request_id: str
     source: str
     seed: int
+    inputs: str
     endpoint: str
     submitted_at: float
     state: State
@@ -83,13 +91,13 @@ class Bill:
         """Return how often each (source without query string, seed) was charged."""
         return Counter((line.source, line.seed) for line in self.lines if line.state == "COMPLETED")
 
-    def paid_twice(self) -> dict[tuple[str, int], int]:
-        """Return what was charged more than once, and how often."""
-        return {inputs: count for inputs, count in self.paid_counts().items() if count > 1}
+    def same_inputs_accepted(self) -> dict[tuple[str, int], int]:
+        """Return the (source, seed) of inputs that were accepted more than once, charged or not, and how often."""
+        return _more_than_once(self.lines)
 
-    def accepted_twice(self) -> dict[tuple[str, int], int]:
-        """Return what was accepted more than once, charged or not, and how often."""
-        return {inputs: count for inputs, count in self.accepted_counts().items() if count > 1}
+    def same_inputs_paid(self) -> dict[tuple[str, int], int]:
+        """Return the (source, seed) of inputs that were charged more than once, and how often."""
+        return _more_than_once(line for line in self.lines if line.state == "COMPLETED")
 
     def line(self, request_id: str) -> BillLine:
         """Return the line of a request.
@@ -111,8 +119,8 @@ class Bill:
             "credits_left": self.credits_left,
             "requests": self.requests,
             "calls": self.calls,
-            "accepted_twice": _as_rows(self.accepted_twice()),
-            "paid_twice": _as_rows(self.paid_twice()),
+            "same_inputs_accepted": _as_rows(self.same_inputs_accepted()),
+            "same_inputs_paid": _as_rows(self.same_inputs_paid()),
         }
         return {**summary, "lines": [asdict(line) for line in self.lines]} if with_lines else summary
 
@@ -127,6 +135,7 @@ def draw_up(records: Iterable[Record], now: float, *, calls: Counter[tuple[str, 
             request_id=record.request_id,
             source=without_signature(record.source),
             seed=record.seed,
+            inputs=_digest(record),
             endpoint=record.endpoint,
             submitted_at=record.submitted_at,
             state=record.state(now),
@@ -137,6 +146,19 @@ def draw_up(records: Iterable[Record], now: float, *, calls: Counter[tuple[str, 
         for record in records
     )
     return Bill(lines, by_kind, round(credits_left, 6))
+
+
+def _digest(record: Record) -> str:
+    return hashlib.sha256(without_signature(record.source).encode() + b"\0" + record.sent).hexdigest()[:16]
+
+
+def _more_than_once(lines: Iterable[BillLine]) -> dict[tuple[str, int], int]:
+    counts = Counter((line.source, line.seed, line.inputs) for line in lines)
+    found = Counter[tuple[str, int]]()
+    for (source, seed, _), count in counts.items():
+        if count > 1:
+            found[source, seed] += count
+    return dict(found)
 
 
 def _as_rows(counts: dict[tuple[str, int], int]) -> list[dict[str, Any]]:

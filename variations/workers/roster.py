@@ -77,10 +77,17 @@ class Roster:
 
     async def living(self) -> list[str]:
         """Return the tokens of the workers that gave a sign of life of late, sorted; one listing."""
+        return sorted(token for token, age_seconds in (await self.ages()).items() if self.is_fresh(age_seconds))
+
+    async def ages(self) -> dict[str, float]:
+        """Return the tokens of the workers that have not left in order, with the seconds since their last sign."""
         now = await self._storage.now()
         signs = [entry async for entry in self._storage.list(workers_prefix(self._run_id))]
-        most = self._lease_seconds + ROUNDING_SECONDS
-        return sorted(_token(one.key) for one in signs if (now - one.modified).total_seconds() <= most)
+        return {_token(one.key): max(0.0, (now - one.modified).total_seconds()) for one in signs}
+
+    def is_fresh(self, age_seconds: float) -> bool:
+        """Return whether the worker of a sign of that age may live."""
+        return age_seconds <= self._lease_seconds + ROUNDING_SECONDS
 
     async def signs(self) -> list[Sign]:
         """Return the last sign of every worker that ever was, the dead and those that have left included."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random as random_module
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -35,6 +36,10 @@ _BEATS: Final = 4
 _MOST_BEAT_SECONDS: Final = 5.0
 # Of the grace period, what remains for a worker that is told to stop by the process that planned: that was told before.
 GRACE_SHARE: Final = 0.5
+# So long a part of the shards is kept for workers that are to come: what it takes a process or a container to begin.
+COMING_SECONDS: Final = 60.0
+# Between two looks at whether more may be taken.
+SHARE_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +99,8 @@ class WorkerRun:
         self._writers: dict[int, str] = {}
         self._is_told = False
         self._parent: str | None = None
+        self._wanted = planned.workers
+        self._coming_until = clock.monotonic() + COMING_SECONDS
         self.workers = 1
 
     @property
@@ -128,10 +135,14 @@ class WorkerRun:
     async def take(self) -> int | None:
         """Take a shard that nobody has, or whose worker is gone; None once none is left, or nothing more is to be done.
 
-        While others are at work this waits: what one of them leaves behind, should it die, is for the rest to make. A
-        store that says no stops the engine.
+        With its part of the shards in hand this waits: the rest is for the others. It waits, too, while others are at
+        work: what one of them leaves behind, should it die, is for the rest to make. A store that says no stops the
+        engine.
         """
         while self.engine.stopped_by is None:
+            if self._has_its_share():
+                await self._clock.sleep(SHARE_SECONDS)
+                continue
             try:
                 shard = await self._take_untaken()
                 if shard is None:
@@ -151,7 +162,10 @@ class WorkerRun:
 
     async def make(self, shard: int) -> Tally:
         """Make the variations of a shard that was taken, and write its rows."""
-        return await self._maker.make(shard)
+        tally = await self._maker.make(shard)
+        if self.engine.stopped_by is None:
+            self._ended.add(shard)
+        return tally
 
     async def leave(self) -> Tally:
         """Leave the run in order; returns what this worker's shards came to.
@@ -169,6 +183,20 @@ class WorkerRun:
             except errors.RunError as error:
                 logger.warning("it could not be written down that this worker leaves: %s", error)
         return self._maker.tally()
+
+    def _has_its_share(self) -> bool:
+        """Return whether the shards that are left are for others to take.
+
+        One worker could have all of a small run in flight before the next one has begun, and that one would find
+        nothing to do. So as many are counted as are to come, for as long as that takes; from then on those that are
+        there, and nobody leaves a slot empty for them.
+        """
+        are_coming = self._clock.monotonic() < self._coming_until
+        workers = max(self.workers, self._wanted if are_coming else 1)
+        share = math.ceil((self.plan.shards - len(self._ended)) / workers)
+        if self._maker.in_hand < share:
+            return False
+        return self.workers < workers or self._maker.has_waiting
 
     def _is_with_others(self, shard: int) -> bool:
         return shard not in self._ended and shard not in self._maker
@@ -224,12 +252,16 @@ class WorkerRun:
                     await self._roster.sign(self._sign())
                     await self._divide()
                     await self._check_is_open()
+                    await self._find_ended()
             except Exception as error:  # noqa: BLE001 - what keeps two apart is the journals: a beat may be lost
                 logger.warning("no sign of life could be written: %s", str(error) or type(error).__name__)
 
     async def _divide(self) -> None:
         """Take this worker's part of what the account allows."""
         living = sorted({*await self._roster.living(), self._writer.token})
+        if len(living) < self.workers:
+            # Another one is started in the place of one that is gone.
+            self._coming_until = self._clock.monotonic() + COMING_SECONDS
         self.workers = len(living)
         self.engine.divide(workers=len(living), rank=living.index(self._writer.token))
 

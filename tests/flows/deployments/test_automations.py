@@ -201,7 +201,7 @@ def _told_of(hook: "Hook", runs: Sequence[FlowRun]) -> list[str]:
 
 
 def _lost(runs: Sequence[FlowRun]) -> bool:
-    """Return whether Prefect lost an event of the runs: its memory broker gives up what SQLite was locked for."""
+    """Return whether Prefect lost an event of the runs: its memory broker gives up where SQLite is locked."""
     letters = [letter.read_text(encoding="utf-8") for letter in (PREFECT_HOME.value() / "dlq").glob("*")]
     return any(str(run.id) in letter for run in runs for letter in letters)
 

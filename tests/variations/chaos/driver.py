@@ -132,7 +132,7 @@ class Chaos:
                 asyncio.get_running_loop().call_later(stop_after, run.engine.stop, StoppedByUser("SIGTERM"))
             await run.check()
             await run.recover(wait=wait)
-            plan = await run.plan()
+            plan = await run.plan(workers=self.crew)
             if plan.canary:
                 await _make_all(run)
             if plan.canary and plan.canary_shards != plan.shards and run.engine.stopped_by is None:

@@ -24,17 +24,20 @@ def test_a_line_tells_what_was_asked_for_and_what_it_cost(sandbox: Sandbox, phot
     assert (line.state, line.cost_usd, line.outputs) == ("COMPLETED", 0.062, 2)
 
 
-def test_what_was_paid_twice_is_a_lookup(sandbox: Sandbox, photo: str, submit: Submit) -> None:
-    """By source without signature and seed; a failed one was accepted twice and paid once."""
+def test_the_same_inputs_are_a_lookup(sandbox: Sandbox, photo: str, submit: Submit) -> None:
+    """By all that was sent but the signature; a failed one was accepted twice and paid once. With other parameters it is
+    another image.
+    """
     sandbox.set_faults("failed:1:1")
     for seed in (1, 1, 2, 2, 3):
         submit(f"{photo}?signature={seed}", seed=seed, megapixels="0.25")
+    submit(photo, seed=3, megapixels="0.25", guidance=4)
     sandbox.advance_clock(LATENCY_SECONDS)
     bill = sandbox.bill()
-    assert bill.accepted_counts()[photo, 3] == 1
-    assert bill.accepted_twice() == {(photo, 1): 2, (photo, 2): 2}
-    assert bill.paid_twice() == {(photo, 2): 2}
-    assert bill.total_usd == pytest.approx(4 * 0.031)
+    assert bill.accepted_counts()[photo, 3] == 2
+    assert bill.same_inputs_accepted() == {(photo, 1): 2, (photo, 2): 2}
+    assert bill.same_inputs_paid() == {(photo, 2): 2}
+    assert bill.total_usd == pytest.approx(5 * 0.031)
 
 
 def test_a_request_whose_answer_was_lost_is_on_the_bill(api: httpx.Client, sandbox: Sandbox, photo: str) -> None:

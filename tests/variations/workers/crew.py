@@ -21,11 +21,15 @@ class Crewed(Chaos):
 
     own_limits: Limits | None = None
     is_broken = False
+    # Seconds until each worker begins, in the order of their start; those after them begin at once.
+    begin_after: tuple[float, ...] = ()
 
     async def help(self, process: Process, run_id: str) -> None:
         """Work on a run, unless no worker can."""
         if self.is_broken:
             raise RuntimeError("it does not start here")
+        number = list(self.works_for).index(process.name)
+        await process.clock.sleep(self.begin_after[number] if number < len(self.begin_after) else 0.0)
         await super().help(process, run_id)
 
     def limits(self) -> Limits:
@@ -61,11 +65,18 @@ class Crewed(Chaos):
         return exit_.result
 
 
-def crewed(doing: Doing, *, workers: int = 2, limits: Limits | None = None, seed: int = 1) -> None:
+def crewed(
+    doing: Doing,
+    *,
+    workers: int = 2,
+    limits: Limits | None = None,
+    seed: int = 1,
+    begin_after: tuple[float, ...] = (),
+) -> None:
     """Do it in a world of its own; afterwards nobody paid twice, and what was paid is there."""
     with _manifest() as chaos_of:
         crew = chaos_of(World(seed, rates=CALM))
-        crew.crew, crew.own_limits = workers, limits
+        crew.crew, crew.own_limits, crew.begin_after = workers, limits, begin_after
 
         async def main(_: World) -> list[str]:
             await doing(crew)

@@ -8,12 +8,16 @@ from variations import errors
 from variations.engine.limits import Limits
 from variations.errors import StoppedByUser
 from variations.receipt import Receipt
+from variations.workers.worker import COMING_SECONDS, SHARE_SECONDS
 
 from .crew import ITEMS, SHARDS, Crewed, crewed
 
 LEASE_SECONDS = 60.0
 PRICE_USD = 0.031
+LATENCY_SECONDS = 16.0
 LIMITS = Limits(max_in_flight=8, poll_interval_seconds=8, deadline_seconds=300, grace_seconds=10)
+# All of a run can be in flight at once.
+FAST = replace(LIMITS, max_in_flight=4 * ITEMS)
 
 
 def assert_all_there(receipt: Receipt) -> None:
@@ -36,6 +40,60 @@ def test_workers_share_a_run() -> None:
         assert [(await worker.wait()).how for worker in crew.workers()] == ["returned", "returned"]
 
     crewed(doing)
+
+
+def test_one_that_begins_first_leaves_the_others_their_part() -> None:
+    """Though it could have all of it in flight before they have begun; and so does one whose neighbour was killed."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: len(crew.workers()) == 2 and crew.accepted_by(crew.workers()[1]) >= 3)
+        first, second = crew.workers()
+        assert crew.accepted_by(first) == ITEMS // 2
+        second.kill()
+        assert_all_there(await crew.receipt_of(parent))
+        assert crew.accepted_by(first) <= 3 * ITEMS // 4
+
+    crewed(doing, limits=FAST, begin_after=(0.0, 20.0))
+
+
+def test_one_that_never_begins_is_waited_for_a_minute() -> None:
+    """Its part is made by the one that is there, in one go."""
+    seconds = {}
+    for begin_after in (0.0, 7200.0):
+
+        async def doing(crew: Crewed, begin_after: float = begin_after) -> None:
+            at = crew.world.now
+            parent = crew.parent()
+            await crew.until(lambda: len(crew.world.bill()) == ITEMS)
+            seconds[begin_after] = crew.world.now - at
+            assert (await crew.receipt_of(parent)).kept == ITEMS
+
+        crewed(doing, limits=FAST, begin_after=(0.0, begin_after))
+    assert seconds[7200.0] <= seconds[0.0] + COMING_SECONDS + 2 * SHARE_SECONDS
+
+
+def test_no_slot_stays_empty_for_another_one() -> None:
+    """Where one that lives does not take its part, the other one does, and does not wait for what it has in flight."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: len(crew.workers()) == 2)
+        slow, fast = crew.workers()
+
+        def at_call(_: str, key: str) -> None:
+            if "/journal/" in key:
+                slow.on_call = lambda *_: None
+                slow.stall(LEASE_SECONDS / 2)
+
+        slow.on_call = at_call
+        await crew.until(lambda: crew.accepted_by(fast) > 0)
+        at = crew.world.now
+        await crew.until(lambda: crew.accepted_by(fast) >= ITEMS - ITEMS // SHARDS)
+        assert crew.world.now - at < LATENCY_SECONDS / 2
+        assert_all_there(await crew.receipt_of(parent))
+
+    crewed(doing, limits=FAST, begin_after=(5.0, 5.0))
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_shards_are_taken_over() -> None:
