@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 
-from variations.canary import read_waiting
+from variations.canary_choice import read_waiting
 from variations.dataset import check_labels
 from variations.engine.limits import Limits
 from variations.errors import BadInput
