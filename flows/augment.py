@@ -7,6 +7,7 @@ from pydantic import Field
 
 from config import load_settings, options
 from config.blocks import stored_settings
+from flows.canary import canary as wait_for_somebody
 from tasks import (
     augment_name,
     begun,
@@ -124,9 +125,10 @@ async def augment(  # noqa: PLR0917 - the fields of the form, in their order
                         run,
                         plan,
                         limits=limits,
+                        wait=wait_for_somebody,
+                        wait_seconds=settings.canary_wait_seconds,
                         slot=settings.concurrency_limit if workers else "",
                         gallery=gallery,
-                        wait_seconds=settings.canary_wait_seconds,
                     )
                     if workers:
                         await make_with_workers(

@@ -1,7 +1,7 @@
 """Tasks: what a flow is made of. Each logs, calls the library once, and returns."""
 
 from tasks.begin import begun, joined
-from tasks.canary import try_canary
+from tasks.canary import try_canary, wait_for_word
 from tasks.crew import check_deployment, make_with_workers
 from tasks.ending import ending
 from tasks.events import started
@@ -35,5 +35,6 @@ __all__ = [
     "shown_progress",
     "started",
     "try_canary",
+    "wait_for_word",
     "work_name",
 ]

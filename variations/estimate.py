@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from variations.api.http import default_http_client
-from variations.canary import read_waiting
+from variations.canary_choice import read_waiting
 from variations.dataset import check_labels
 from variations.engine.limits import Limits
 from variations.errors import BadInput

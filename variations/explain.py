@@ -12,10 +12,10 @@ from variations.ledger.journal import Journal, read_groups
 from variations.ledger.lock import look
 from variations.ledger.records import Accepted, Ended, Intended, Record, Settled, Withdrawn
 from variations.ledger.story import Story
+from variations.metadata import fetched_metadata
 from variations.models import Attempt
 from variations.parameters import PARAMETER_NAMES
 from variations.recovery import shards_begun
-from variations.metadata import fetched_metadata
 from variations.storage import Storage
 
 _ID_DIGITS: Final = 32

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from variations.api.client import Client, Endpoint
 from variations.api.http import default_http_client
-from variations.canary import Canary, Chosen, Said, choose, read_canary, read_waiting, write_chosen, write_said
+from variations.canary import Canary, read_canary
+from variations.canary_choice import Chosen, Said, choose, read_waiting, write_chosen, write_said
 from variations.clock import Clock, SystemClock
 from variations.dataset import METADATA_KEY, new_run_id, parquet_bytes
 from variations.engine.budget import NO_MONEY_USD
@@ -306,7 +307,7 @@ class Run:
         if self._plan is None or self._canary is None:
             raise RuntimeError("a canary is looked at before a run goes on")
         try:
-            await write_said(self._storage, self.run_id, said, self._canary)
+            await write_said(self._storage, self.run_id, said, summary=self._canary.summary())
         except StorageError as error:
             self.engine.stop(error)
             return

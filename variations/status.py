@@ -1,25 +1,19 @@
 """How a dataset stands: its runs, what is open, and how long the API still knows of it. Asks the API nothing."""
 
 import json
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from variations.dataset import METADATA_KEY
-from variations.errors import BadInput, ObjectNotFound, StorageError
+from variations.errors import BadInput, ObjectNotFound
 from variations.layout import RUNS_PREFIX, receipt_key
 from variations.ledger.lock import Seen, look
 from variations.ledger.story import Item
+from variations.metadata import fetched_metadata
 from variations.receipt import duration
 from variations.recovery import LOOK_SECONDS
-from variations.metadata import fetched_metadata
 from variations.storage import Storage
 from variations.under_way import SeenWorker, UnderWay, ago_text, read_under_way
 

@@ -18,13 +18,13 @@ PRICE_USD: Final = 0.031
 
 
 def until_it_waits(stage: Stage, flow_run_id: str) -> dict[str, Any]:
-    """Wait until a flow run is paused; returns its state."""
+    """Wait until the flow run below a run is paused; returns it."""
 
-    def state() -> dict[str, Any] | None:
-        now: dict[str, Any] = stage.server.flow_run(flow_run_id)["state"]
-        return now if now["type"] == "PAUSED" else None
+    def paused() -> dict[str, Any] | None:
+        found = stage.server.flow_runs("canary", parent=flow_run_id)
+        return found[0] if found and found[0]["state"]["type"] == "PAUSED" else None
 
-    return until(f"the flow run {flow_run_id} to pause", state, seconds=BEGIN_SECONDS)
+    return until(f"the canary of the flow run {flow_run_id} to wait", paused, seconds=BEGIN_SECONDS)
 
 
 def start(stage: Stage, sources: Sources, **parameters: Any) -> str:
@@ -41,7 +41,7 @@ def test_it_is_cancelled_or_resumed(stage: Stage, workers: list[Running]) -> Non
     sources = stage.fill("canary", photos=PHOTOS)
     stage.sandbox.set_faults(f"failed:1:{BAD}")
     run = start(stage, sources)
-    state = until_it_waits(stage, run)
+    state = until_it_waits(stage, run)["state"]
     assert (state["name"], state["message"]) == (
         "Paused",
         "The canary is not good enough: 6 images, 3 failed: 50 %. Resume makes the rest.",
@@ -55,9 +55,11 @@ def test_it_is_cancelled_or_resumed(stage: Stage, workers: list[Running]) -> Non
     # What the rest costs, and nothing for the canary, which is there.
     rest_usd = (IMAGES - CANARY) * PRICE_USD + 0.001
     run = start(stage, sources, workers=2, max_cost_usd=rest_usd)
-    until_it_waits(stage, run)
+    waiting = until_it_waits(stage, run)
+    # It keeps its turn: the next one of a schedule waits for it.
+    assert stage.server.slots()[f"deployment:{stage.server.deployment('augment')['id']}"] == 1
     assert stage.sandbox.bill().accepted == CANARY
-    stage.server.post(f"/flow_runs/{run}/resume", {})
+    stage.server.post(f"/flow_runs/{waiting['id']}/resume", {})
     state = stage.until_ended(run)
     assert (state["type"], state["name"]) == ("COMPLETED", "Completed"), state
     assert len(stage.server.flow_runs("work", parent=run)) == 2

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from variations.canary import Canary, Said, choose, spread
+from variations.canary import Canary
+from variations.canary_choice import Said, choose, spread
 from variations.dataset import METADATA_KEY, parquet_bytes
 from variations.errors import JournalDamaged
 from variations.estimate import estimate

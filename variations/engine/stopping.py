@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from variations.engine.engine import Engine
 from variations.errors import StoppedByUser
@@ -45,4 +45,32 @@ def stop_on_signals(engine: Engine) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+Handlers = dict[signal.Signals, Any]
+
+
+def handlers_now() -> Handlers:
+    """Return what is done now at each of the signals."""
+    return {number: signal.getsignal(number) for number in SIGNALS}
+
+
+@contextmanager
+def handled_by(handlers: Handlers) -> Iterator[None]:
+    """Do the same at each signal as when `handlers_now` was called, whatever others have put in the place since.
+
+    Those of `stop_on_signals` are still the event loop's; what was put before them is gone while this lasts, and back
+    at its end. Elsewhere than in a main thread, do nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = handlers_now()
+    try:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -15,13 +15,13 @@ from variations.api.http import default_http_client
 from variations.dataset import METADATA_KEY
 from variations.errors import ObjectNotFound
 from variations.layout import REPORT_KEY
+from variations.metadata import fetched_metadata
 from variations.report.figures import read_figures, read_runs
 from variations.report.leaks import last_leaks, leak_data, picture_names, source_picture
 from variations.report.page import write_page
 from variations.report.pictures import OnProgress, Pictures
 from variations.report.rows import Shown, columns_of, read_shown
 from variations.report.thumbnails import MIME_TYPE, Thumbnails
-from variations.metadata import fetched_metadata
 from variations.storage import Storage
 
 # A picture takes some 4.5 kB of the page at the smaller size, and 14 at the larger one.

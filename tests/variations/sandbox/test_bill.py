@@ -25,7 +25,7 @@ def test_a_line_tells_what_was_asked_for_and_what_it_cost(sandbox: Sandbox, phot
 
 
 def test_the_same_inputs_are_a_lookup(sandbox: Sandbox, photo: str, submit: Submit) -> None:
-    """By all that was sent but the signature; a failed one was accepted twice and paid once. With other parameters it is
+    """By all that was sent but the signature; a failed one was accepted twice, paid once. With other parameters it is
     another image.
     """
     sandbox.set_faults("failed:1:1")
