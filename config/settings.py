@@ -30,6 +30,7 @@ from variations import parameters
 from variations.api.client import Endpoint
 from variations.engine.limits import LATENCY_SECONDS, Limits
 from variations.errors import BadInput, SettingsError
+from variations.gate import Gate
 from variations.job import Job
 from variations.parameters import PARAMETER_NAMES, Parameters
 from variations.plan import Recipe
@@ -103,6 +104,14 @@ class Settings(BaseSettings):
     deadline_seconds: options.DeadlineSeconds = 600.0
     max_cost_usd: options.MaxCostUsd = 0.0
     max_failed_percent: options.MaxFailedPercent = 20.0
+    on_flagged: options.OnFlagged = "keep"
+    max_rolls: options.MaxRolls = 3
+    gate_blank: options.GateBlank = 4.0
+    gate_copy: options.GateCopy = 4
+    gate_lost: options.GateLost = 0
+    gate_twin: options.GateTwin = 6
+    gate_size_percent: options.GateSizePercent = 10.0
+    gate_sources: options.GateSources = True
     workers: options.Workers = 0
     unknown: options.Unknown = "hold"
     unknown_wait_seconds: options.UnknownWaitSeconds = 3600.0
@@ -240,6 +249,17 @@ class Settings(BaseSettings):
             splits=SplitRule(parse_ratios(self.split_ratios), self.group_by, parse_splits(self.augment_splits)),
             seed=self.seed or None,
             retry_failed=self.retry == "failed",
+            retry_flagged=self.retry == "flagged",
+            gate=Gate(
+                on_flagged=self.on_flagged,
+                max_rolls=self.max_rolls,
+                blank=self.gate_blank,
+                copy_bits=self.gate_copy,
+                lost_bits=self.gate_lost,
+                twin_bits=self.gate_twin,
+                size_percent=self.gate_size_percent,
+                sources=self.gate_sources,
+            ),
             resubmit_after_seconds=self.unknown_wait_seconds if self.unknown == "resubmit" else None,
         )
 

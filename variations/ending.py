@@ -8,6 +8,7 @@
     PausedCredits            failed      the balance, or the team's limit, is, or would be, used up
     PausedBusy               failed      another run works on the dataset
     PausedService            failed      the API cannot be reached
+    PausedQuality            failed      image after image was flagged, and dropped
     Cancelled                cancelled   somebody cancelled it
     Interrupted              crashed     its process was told to end, and it ended in order
 
@@ -30,6 +31,7 @@ PAUSED: Final = {
     errors.SpendLimitReached.code: "PausedCredits",
     errors.DatasetBusy.code: "PausedBusy",
     errors.ServiceDown.code: "PausedService",
+    errors.NothingPasses.code: "PausedQuality",
 }
 
 NOTHING_TO_DO: Final = {

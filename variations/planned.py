@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from variations.engine.limits import Limits
 from variations.errors import JournalDamaged
+from variations.gate import Gate
 from variations.job import Job
 from variations.layout import plan_key
 from variations.parameters import Parameters
@@ -50,6 +51,7 @@ class Planned:
         recipe["parameters"] = Parameters(**recipe["parameters"])
         recipe["sweep"] = parse_sweep(recipe.get("sweep", ""))
         recipe["splits"] = _split_rule(recipe.get("splits", {}))
+        recipe["gate"] = Gate(**recipe.get("gate", {}))
         columns = {name: self.details.get(name) for name in ("uri_column", "id_column")}
         return Job(self.plan.source, self.plan.destination, Recipe(**recipe), **columns)
 

@@ -171,7 +171,7 @@ class Settler:
         shard = await read_shard(self._storage, run_id, number)
         if any(item.request_id is None for item in young):
             await adopt_notes(journal, await self._notes_of(run_id), young)
-        variations = shard.variations()
+        variations = shard.variations(journal.story)
         for item in gone:
             await journal.append(self._given_up(item, variations[item.variation_id]))
         unsettled = unsettled_of(young, variations, now=now, asked=asked)
@@ -192,6 +192,7 @@ class Settler:
         for outcome in outcomes:
             self.result.kept += outcome.status == "kept"
             self.result.failed += outcome.status == "failed"
+            self.result.dropped += outcome.status == "rejected"
             self.result.cost_usd += outcome.cost_usd if outcome.status != "unknown" else 0.0
             name = outcome.variation.variation_id
             # While the intent holds, the one who wrote it may only be asleep, and submit it yet.
@@ -229,7 +230,8 @@ def _note(known: Known, item: Item, before: Before) -> None:
     elif item.is_open:
         known.note("unknown", key, before)
     elif item.images:
-        known.note("failed", key, before)
+        is_flagged = any(image.status == "rejected" for image in item.images)
+        known.note("rejected" if is_flagged else "failed", key, before)
 
 
 def _lookable_seconds(item: Item) -> float:
