@@ -20,8 +20,8 @@ from benches.options import Options, say
 from benches.report import Report
 
 USUAL: Final = ("request_limit", "slot_limit", "requests_per_image", "own_cost", "planning", "soak")
-# Run where it is named: it needs a browser.
-BENCHES: Final = (*USUAL, "gallery")
+# Run where they are named: the first is of figures, not of speed, and the last needs a browser.
+BENCHES: Final = (*USUAL, "gate", "gallery")
 WIDTH: Final = 120
 
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benches that are named, or the usual ones, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all but the last if none is named"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all but the last two if none is named"
     )
     parser.add_argument("--soak-images", type=_images, default=Options().soak_images, help="default: %(default)s")
     parser.add_argument(

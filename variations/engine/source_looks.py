@@ -16,12 +16,11 @@ from variations.models import Source
 from variations.perceptual_hash import distance
 from variations.source_images import opened_upright
 
-REMEMBERED_SOURCES: Final = 1_000
+REMEMBERED_SOURCES: Final = 500
 AT_ONCE: Final = 4
 # An image that is there and paid for waits so long for its source to be looked at, and then goes without.
 PATIENCE_SECONDS: Final = 5.0
-# Of the gray copy that is kept of each.
-_SIDE: Final = 64
+# Of the gray copy that is kept of each, of some 50 KB.
 _MOST_SIDE: Final = 512
 
 logger = logging.getLogger(__name__)
@@ -106,5 +105,4 @@ def _look_at(content: bytes) -> _Look | None:
     small.thumbnail((_MOST_SIDE, _MOST_SIDE))
     if appearance_of(small).contrast < BLANK_SPREAD:
         return None
-    gray = small.convert("L")
-    return _Look(gray.reduce(max(1, min(gray.size) // _SIDE)))
+    return _Look(small.convert("L"))
