@@ -106,8 +106,8 @@ class Settings(BaseSettings):
     max_failed_percent: options.MaxFailedPercent = 20.0
     on_flagged: options.OnFlagged = "keep"
     max_rolls: options.MaxRolls = 3
-    gate_blank: options.GateBlank = 4.0
-    gate_copy: options.GateCopy = 4
+    gate_blank: options.GateBlank = 8.0
+    gate_copy: options.GateCopy = 6
     gate_lost: options.GateLost = 0
     gate_twin: options.GateTwin = 6
     gate_size_percent: options.GateSizePercent = 10.0

@@ -4,18 +4,31 @@ All of it is told by one small copy of the image, for averaging the large one is
 millisecond.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from variations.perceptual_hash import perceptual_hash
+from variations.perceptual_hash import distance, perceptual_hash
 
 # Pixels of the shorter side of the small copy, at the least; and cells a side, of which the contrast is that.
 _SMALL_SIDE: Final = 128
 _CELLS: Final = 32
 COLOUR_CELLS: Final = 8
+
+
+# The hash knows no colours, and some variations differ in these alone: by so much, in levels of 255, the colours of two
+# images that are nearly the same differ on average at the most.
+ALIKE_COLOURS: Final = 4.0
+
+
+class Nearest(NamedTuple):
+    """Bits to the nearest of some images, and to the nearest of those that have the same colours; None without one."""
+
+    distance: int | None = None
+    alike: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,17 @@ class Appearance:
     contrast: float
     hash: int
     colours: bytes
+
+    def nearest(self, others: Iterable["Appearance"]) -> "Nearest":
+        """Return how near the nearest of other images is."""
+        nearest: int | None = None
+        alike: int | None = None
+        for other in others:
+            bits = distance(self.hash, other.hash)
+            nearest = bits if nearest is None else min(nearest, bits)
+            if (alike is None or bits < alike) and self.colour_difference(other) <= ALIKE_COLOURS:
+                alike = bits
+        return Nearest(nearest, alike)
 
     def colour_difference(self, other: "Appearance") -> float:
         """Return by how much the colours differ from another image's on average, in levels of 255."""
@@ -60,11 +84,10 @@ def small_copy(image: Image.Image) -> Image.Image:
     return image.reduce(max(1, min(image.size) // _SMALL_SIDE))
 
 
-def copies_of(small: Image.Image, size: tuple[int, int]) -> frozenset[int]:
-    """Return the hashes of an image as a copy of it in another size may hash: squeezed or cropped, mirrored or not."""
-    gray = small.convert("L")
-    cropped = ImageOps.fit(gray, _of_shape(gray.size, size))
-    return frozenset(perceptual_hash(one) for each in (gray, cropped) for one in (each, ImageOps.mirror(each)))
+def copies_of(small: Image.Image, size: tuple[int, int]) -> tuple[Appearance, ...]:
+    """Return what a copy of an image in another size may look like: squeezed or cropped, mirrored or not."""
+    cropped = ImageOps.fit(small, _of_shape(small.size, size))
+    return tuple(appearance_of(one) for each in (small, cropped) for one in (each, ImageOps.mirror(each)))
 
 
 def _of_shape(within: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:

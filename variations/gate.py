@@ -21,9 +21,6 @@ OnFlagged = Literal["keep", "drop", "reroll"]
 
 PASSED: Final = "passed"
 FLAGGED: Final = "flagged: "
-# One that is of other colours is no twin, be its outlines the same: by so much, in levels of 255, the colours of twins
-# differ on average at the most.
-TWIN_COLOURS: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +33,17 @@ class Gate:
         max_rolls: so many times a variation is made at the most, the first one included.
         blank: contrast under which an image is blank, in levels of 255.
         size_percent: a side may differ by so much from what was asked for.
-        copy_bits: of 64, in which at the most a copy of the source differs from it.
+        copy_bits: of 64, in which at the most a copy of the source, of the same colours, differs from it.
         lost_bits: from which on nothing of the source is left.
-        twin_bits: in which at the most two images of one source differ that are nearly the same.
+        twin_bits: in which at the most two images of one source, of the same colours, differ that are nearly the same.
         sources: whether sources are looked at; without that, no image has a distance to its own.
     """
 
     on_flagged: OnFlagged = "keep"
     max_rolls: int = 3
-    blank: float = 4.0
+    blank: float = 8.0
     size_percent: float = 10.0
-    copy_bits: int = 4
+    copy_bits: int = 6
     lost_bits: int = 0
     twin_bits: int = 6
     sources: bool = True
@@ -62,6 +59,7 @@ class Gate:
         *,
         size: tuple[int, int],
         expected_size: tuple[int, int] | None,
+        copy_distance: int | None = None,
         twin_distance: int | None = None,
     ) -> tuple[str, str]:
         """Return the verdict on an image, and what there is to say of it: nothing if it passed.
@@ -70,6 +68,7 @@ class Gate:
             measures: of it.
             size: that it has.
             expected_size: that was asked for; None where that is not known.
+            copy_distance: bits to its source, if that has the same colours.
             twin_distance: bits to the nearest of its source's other images that have the same colours, if there is one.
         """
         found: dict[str, str] = {}
@@ -78,8 +77,8 @@ class Gate:
         if expected_size is not None and self.size_percent and _is_off(size, expected_size, percent=self.size_percent):
             found["size"] = f"it is {size[0]}×{size[1]}, and not {expected_size[0]}×{expected_size[1]}"
         to_source = measures.source_distance
-        if to_source is not None and self.copy_bits and to_source <= self.copy_bits:
-            found["copy"] = f"{to_source} bits from its source, and gate_copy is {self.copy_bits}"
+        if copy_distance is not None and self.copy_bits and copy_distance <= self.copy_bits:
+            found["copy"] = f"{copy_distance} bits from its source, and gate_copy is {self.copy_bits}"
         if to_source is not None and self.lost_bits and to_source >= self.lost_bits:
             found["lost"] = f"{to_source} bits from its source, and gate_lost is {self.lost_bits}"
         if twin_distance is not None and self.twin_bits and twin_distance <= self.twin_bits:

@@ -23,11 +23,11 @@ class Plan:
     `variations` = `already_done` + `failed_before` + `flagged_before` + `unknown_before` + `new`; `images` are what the
     new ones come to. `seconds` is about how long they take at `requests_per_minute`: the limit, or what a run begins
     with where none is told. `rejected_rows` says of the first ten what is wrong with them. `balance_usd` is the
-    account's, where it was asked for, and `balance_error` why it is not known. `sweep` says in words what each source is varied with, and
-    `max_per_source` how many variations it gets at the most; `splits` how many sources are in which split, and by which
-    `split_rule`. `leaking_groups` are in more than one, and `leaks` says where the first ten are. `flagged_before` were
-    dropped by the quality gate, and are left alone; `rerolls` of the new ones take the place of such a one, and each
-    place is filled at most `max_rolls` times.
+    account's, where it was asked for, and `balance_error` why it is not known. `sweep` says in words what each source
+    is varied with, and `max_per_source` how many variations it gets at the most; `splits` how many sources are in which
+    split, and by which `split_rule`. `leaking_groups` are in more than one, and `leaks` says where the first ten are.
+    `flagged_before` were dropped by the quality gate, and are left alone; `rerolls` of the new ones take the place of
+    such a one, and each place is filled at most `max_rolls` times.
     """
 
     run_id: str
@@ -160,8 +160,8 @@ class Receipt:
     the kept ones that it passed, and `rerolled` those that were made in the place of a flagged one. `requests` are API
     calls by kind; `refused` of them were, for the plan's request limit, which showed as about `limit_found` a minute.
     `errors` and `notes` count images by what is said of them, with a sample of each error's text; `failures` (of the
-    module of that name) tell more of them. `dataset_rows` is the size of the metadata afterwards, None if it could not be
-    published.
+    module of that name) tell more of them. `dataset_rows` is the size of the metadata afterwards, None if it could not
+    be published.
     """
 
     run_id: str

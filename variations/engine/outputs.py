@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from variations import errors
-from variations.engine.siblings import Nearest, Siblings
+from variations.appearance import Nearest
+from variations.engine.siblings import Siblings
 from variations.engine.source_looks import SourceLooks
 from variations.gate import PASSED, Gate
 from variations.identity import source_identity
@@ -130,22 +131,25 @@ class OutputStore:
     async def _judged(self, variation: Variation, facts: ImageFacts, *, output_index: int) -> tuple[Measures, str]:
         """Measure an image, and say what the gate thinks of it; a later one is compared with it, if it is stored."""
         look, size = facts.appearance, (facts.width, facts.height)
-        to_source = await self._looks.distance(variation.source, look, size) if self._looks is not None else None
+        to_source = Nearest()
+        if self._looks is not None:
+            to_source = await self._looks.nearest(variation.source, look, size)
         source, name = source_identity(variation.source), f"{variation.variation_id}-{output_index}"
         # All that is blank looks alike. From here on nothing waits: of two images that come at once, one is the first.
         is_blank = look.contrast < BLANK_SPREAD
-        nearest = Nearest(None, None) if is_blank else self._siblings.nearest(source, name, look)
+        nearest = Nearest() if is_blank else self._siblings.nearest(source, name, look)
         measures = Measures(
             contrast=round(look.contrast, 1),
             phash=f"{look.hash:016x}",
-            source_distance=to_source,
+            source_distance=to_source.distance,
             sibling_distance=nearest.distance,
         )
         verdict, reason = self._gate.judge(
             measures,
             size=size,
             expected_size=variation.parameters.expected_size(),
-            twin_distance=nearest.twin_distance,
+            copy_distance=to_source.alike,
+            twin_distance=nearest.alike,
         )
         measures = replace(measures, verdict=verdict)
         if not is_blank and not self._is_dropped(measures):

@@ -1,21 +1,12 @@
 """What the images of a source look like, so that a new one that is nearly the same as another is found."""
 
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from typing import Final
 
-from variations.appearance import Appearance
-from variations.gate import TWIN_COLOURS
-from variations.perceptual_hash import distance
+from variations.appearance import Appearance, Nearest
 
 # The variations of a source are made one after the other: who comes back to one after so many others is rare.
 REMEMBERED_SOURCES: Final = 10_000
-
-
-class Nearest(NamedTuple):
-    """Bits to the nearest of a source's other images, and to the nearest of those that have the same colours."""
-
-    distance: int | None
-    twin_distance: int | None
 
 
 class Siblings:
@@ -26,16 +17,8 @@ class Siblings:
 
     def nearest(self, source: str, name: str, appearance: Appearance) -> Nearest:
         """Return how near the nearest image of a source is, other than that of this name."""
-        nearest: int | None = None
-        twin: int | None = None
-        for other_name, other in self._seen.get(source, {}).items():
-            if other_name == name:
-                continue
-            bits = distance(appearance.hash, other.hash)
-            nearest = bits if nearest is None else min(nearest, bits)
-            if (twin is None or bits < twin) and appearance.colour_difference(other) <= TWIN_COLOURS:
-                twin = bits
-        return Nearest(nearest, twin)
+        seen = self._seen.get(source, {})
+        return appearance.nearest(other for other_name, other in seen.items() if other_name != name)
 
     def add(self, source: str, name: str, appearance: Appearance) -> None:
         """Remember an image of a source."""

@@ -9,18 +9,17 @@ from typing import Final
 
 from PIL import Image
 
-from variations.appearance import Appearance, appearance_of, copies_of, small_copy
+from variations.appearance import Appearance, Nearest, appearance_of, copies_of, small_copy
 from variations.errors import VariationsError
 from variations.images import BLANK_SPREAD
 from variations.models import Source
-from variations.perceptual_hash import distance
 from variations.source_images import opened_upright
 
-REMEMBERED_SOURCES: Final = 500
+REMEMBERED_SOURCES: Final = 256
 AT_ONCE: Final = 4
 # An image that is there and paid for waits so long for its source to be looked at, and then goes without.
 PATIENCE_SECONDS: Final = 5.0
-# Of the gray copy that is kept of each, of some 50 KB.
+# Of the copy that is kept of each, of some 150 KB.
 _MOST_SIDE: Final = 512
 
 logger = logging.getLogger(__name__)
@@ -28,15 +27,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Look:
-    """A small gray copy of a source, and its hashes by the size of the image that may be a copy of it."""
+    """A small copy of a source, and what copies of it in other sizes look like."""
 
-    gray: Image.Image
-    hashes: dict[tuple[int, int], frozenset[int]] = field(default_factory=dict)
+    small: Image.Image
+    copies: dict[tuple[int, int], tuple[Appearance, ...]] = field(default_factory=dict)
 
-    def hashes_as(self, size: tuple[int, int]) -> frozenset[int]:
-        found = self.hashes.get(size)
+    def copies_in(self, size: tuple[int, int]) -> tuple[Appearance, ...]:
+        found = self.copies.get(size)
         if found is None:
-            found = self.hashes[size] = copies_of(self.gray, size)
+            found = self.copies[size] = copies_of(self.small, size)
         return found
 
 
@@ -67,19 +66,21 @@ class SourceLooks:
         """Wait until a source was looked at; not for long."""
         await asyncio.wait({self.expect(source)}, timeout=PATIENCE_SECONDS)
 
-    async def distance(self, source: Source, appearance: Appearance, size: tuple[int, int]) -> int | None:
-        """Return the bits in which an image differs from its source, or from that mirrored, or cropped to its shape.
+    async def nearest(self, source: Source, appearance: Appearance, size: tuple[int, int]) -> Nearest:
+        """Return how near an image is to its source, or to that mirrored, or cropped to its shape.
 
-        None where the source could not be had by now, or one of the two is blank.
+        That is not known where the source could not be had by now, or one of the two is blank.
         """
         looking = self.expect(source)
         if not looking.done() or looking.cancelled() or appearance.contrast < BLANK_SPREAD:
-            return None
+            return Nearest()
         look = looking.result()
         if look is None:
-            return None
-        hashes = await asyncio.to_thread(look.hashes_as, size)
-        return min(distance(appearance.hash, one) for one in hashes)
+            return Nearest()
+        copies = look.copies.get(size)
+        if copies is None:
+            copies = await asyncio.to_thread(look.copies_in, size)
+        return appearance.nearest(copies)
 
     async def aclose(self) -> None:
         """Look at nothing more."""
@@ -105,4 +106,4 @@ def _look_at(content: bytes) -> _Look | None:
     small.thumbnail((_MOST_SIDE, _MOST_SIDE))
     if appearance_of(small).contrast < BLANK_SPREAD:
         return None
-    return _Look(small.convert("L"))
+    return _Look(small)

@@ -49,7 +49,7 @@ def test_a_flagged_image_is_dropped_where_that_is_asked_for() -> None:
     """It is paid, and its row says where it lay; nothing is stored, and nothing made again."""
     (outcome,), stage = run(flagging(lambda _: True), variations(1), gate=Gate(on_flagged="drop", size_percent=0))
     assert (outcome.status, outcome.error_code, outcome.image) == ("rejected", "flagged", None)
-    assert outcome.error == "blank: its contrast is 0 of 255, and gate_blank 4"
+    assert outcome.error == "blank: its contrast is 0 of 255, and gate_blank 8"
     assert outcome.cost_usd == PRICE_USD
     assert outcome.output_url is not None
     assert not stage.storage.objects

@@ -1,7 +1,7 @@
 """Images of a source that are nearly the same."""
 
-from variations.appearance import Appearance
-from variations.engine.siblings import REMEMBERED_SOURCES, Nearest, Siblings
+from variations.appearance import Appearance, Nearest
+from variations.engine.siblings import REMEMBERED_SOURCES, Siblings
 
 COLOURS = bytes(192)
 
