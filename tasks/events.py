@@ -23,7 +23,7 @@ from variations.run import Run
 
 MOST_ITEMS: Final = 20
 _COUNTS: Final = (
-    *("kept", "failed", "unknown", "rejected", "left"),
+    *("kept", "failed", "unknown", "dropped", "rejected", "left"),
     *("cost_usd", "cost_at_risk_usd", "errors", "dataset_rows"),
 )
 

@@ -58,6 +58,10 @@ class Known:
             del noted[key]
         of_status[status][key] = before
 
+    def is_vacant(self, key: bytes) -> bool:
+        """Return whether all that was made for a variation is flagged and dropped."""
+        return key in self.flagged and key not in self.done
+
     def knows(self, key: bytes) -> bool:
         """Return whether anything was ever paid, or attempted, for a variation."""
         return any(key in some for some in (self.done, self.unknown, self.failed, self.flagged))

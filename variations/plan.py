@@ -339,7 +339,7 @@ class Planner:
             is_duplicate = False
             counts.variations += 1
             roll = 0
-            if key in self._known.flagged:
+            if self._known.is_vacant(key):
                 name, seed, roll = self._last_roll(name, seed)  # noqa: PLW2901 - it is what its place comes to
             before, is_left_alone = self._before(bytes.fromhex(name))
             if is_left_alone:
@@ -358,7 +358,7 @@ class Planner:
     def _last_roll(self, name: str, seed: int) -> tuple[str, int, int]:
         """Follow a place whose image was flagged to what was made in it last, or is to be: its id, seed and roll."""
         roll = 0
-        while bytes.fromhex(name) in self._known.flagged:
+        while self._known.is_vacant(bytes.fromhex(name)):
             following, next_seed = rerolled(name)
             if roll + 1 >= self._recipe.gate.rolls and not self._known.knows(bytes.fromhex(following)):
                 break
