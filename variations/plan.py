@@ -339,7 +339,7 @@ class Planner:
             is_duplicate = False
             counts.variations += 1
             roll = 0
-            if self._known.is_vacant(key):
+            if self._known.flagged and self._known.is_vacant(key):
                 name, seed, roll = self._last_roll(name, seed)  # noqa: PLW2901 - it is what its place comes to
             before, is_left_alone = self._before(bytes.fromhex(name))
             if is_left_alone:

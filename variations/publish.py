@@ -205,7 +205,10 @@ class _Newest:
     def _without_old_refusals(self, table: pa.Table, data: dict[str, list[Any]], keep: list[bool]) -> pa.Table:
         rows = zip(keep, data["status"], data["attempt"], _source_names(data), data["run_id"], strict=True)
         stands = [
-            kept and not (_is_refusal(status, attempt) and name is not None and self.runs[name] > run_id)
+            kept
+            and not (
+                status == "rejected" and _is_refusal(status, attempt) and name is not None and self.runs[name] > run_id
+            )
             for kept, status, attempt, name, run_id in rows
         ]
         return table.filter(pa.array(stands, pa.bool_()))
