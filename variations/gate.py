@@ -53,6 +53,10 @@ class Gate:
         """How many times a variation may be made."""
         return self.max_rolls if self.on_flagged == "reroll" else 1
 
+    def drops(self, verdict: str) -> bool:
+        """Return whether an image of that verdict is not stored."""
+        return self.on_flagged != "keep" and verdict != PASSED
+
     def judge(
         self,
         measures: Measures,

@@ -45,13 +45,18 @@ class Planned:
         """Return how hard to go: what the run was asked for, and of the rest what this machine's own limits say."""
         return Limits(**{**asdict(own), **{name: self.details["limits"][name] for name in OF_THE_RUN}})
 
+    @property
+    def gate(self) -> Gate:
+        """By what its images are judged; of a plan that an older version wrote, they are kept as they are."""
+        return Gate(**self.details["recipe"].get("gate", {}))
+
     def job(self) -> Job:
         """Return what the run is to do."""
         recipe = {**self.details["recipe"]}
         recipe["parameters"] = Parameters(**recipe["parameters"])
         recipe["sweep"] = parse_sweep(recipe.get("sweep", ""))
         recipe["splits"] = _split_rule(recipe.get("splits", {}))
-        recipe["gate"] = Gate(**recipe.get("gate", {}))
+        recipe["gate"] = self.gate
         columns = {name: self.details.get(name) for name in ("uri_column", "id_column")}
         return Job(self.plan.source, self.plan.destination, Recipe(**recipe), **columns)
 

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from variations import errors
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
+from variations.gate import Gate
 from variations.known import Before, Known
 from variations.layout import journal_prefix, plan_key, receipt_key
 from variations.ledger.journal import Journal, Note, read_notes
@@ -176,7 +177,7 @@ class Settler:
             await journal.append(self._given_up(item, variations[item.variation_id]))
         unsettled = unsettled_of(young, variations, now=now, asked=asked)
         try:
-            outcomes = await self._engine.resume(unsettled, journal)
+            outcomes = await self._engine.resume(unsettled, journal, gate=await self._gate_of(run_id))
         finally:
             await journal.aclose()
         self.result.looked_for += len(unsettled)
@@ -215,6 +216,11 @@ class Settler:
             await finish_shard(self._storage, journal, shard, model=MODEL, price_usd=self._price_usd)
         except errors.RunError as error:
             self._engine.stop(error)
+
+    async def _gate_of(self, run_id: str) -> Gate | None:
+        """Return by what a run's images are judged, whoever fetches them."""
+        planned = await read_planned(self._storage, run_id)
+        return planned.gate if planned is not None else None
 
     async def _notes_of(self, run_id: str) -> list[Note]:
         reading = self._notes.get(run_id)

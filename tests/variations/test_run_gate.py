@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from variations.estimate import estimate
+from variations.explain import explain
 from variations.gate import Gate
 from variations.job import Job
 from variations.receipt import RunStopped
 from variations.storage import open_storage
 
-from .scene import LIMITS, Scene, planned
+from .scene import LIMITS, Scene, dead_writer, killed_in_flight, planned
 
 PRICE_USD = 0.031
 PHOTOS = [Path(__file__).parents[1] / "photos" / name for name in ("01_rocket_rgb.jpg", "10_chelsea.webp")]
@@ -24,9 +25,19 @@ DROP = replace(BLANKS, on_flagged="drop")
 REROLL = replace(BLANKS, on_flagged="reroll", max_rolls=3)
 
 
-def gated(scene: Scene, gate: Gate, **changes: Any) -> Job:
-    """Return the scene's job with a gate."""
-    return replace(scene.job, recipe=replace(scene.job.recipe, gate=gate, **changes))
+class Judged(Scene):
+    """A scene whose own job drops what is flagged."""
+
+    @property
+    def job(self) -> Job:
+        """With that gate."""
+        return gated(self, DROP, job=super().job)
+
+
+def gated(scene: Scene, gate: Gate, *, job: Job | None = None, **changes: Any) -> Job:
+    """Return a job, the scene's if none is given, with a gate."""
+    job = job or scene.job
+    return replace(job, recipe=replace(job.recipe, gate=gate, **changes))
 
 
 def statuses(rows: list[Mapping[str, Any]]) -> Counter[str]:
@@ -207,3 +218,27 @@ async def test_of_several_images_those_that_are_flagged_are_dropped(scene: Scene
     assert (receipt.kept, receipt.dropped, receipt.flags) == (1, 1, {"twin": 1})
     again = await scene.run(job)
     assert (again.already_done, again.partly_there, again.all_kept) == (1, 0, True)
+
+
+async def test_what_a_dead_run_left_is_judged_by_its_own_gate(scene: Scene) -> None:
+    """Whoever fetches it, with whatever settings: what was to be dropped is not kept."""
+    await scene.furnish("a")
+    scene.api.set_faults("output_blank")
+    writer = dead_writer()
+    await killed_in_flight(Judged(scene.place, scene.api), writer=writer)
+    receipt = await scene.run(gated(scene, BLANKS))
+    assert (receipt.recovery["dropped"], receipt.recovery["kept"], receipt.wanted) == (1, 0, 0)
+    (row,) = await scene.rows()
+    assert (row["status"], row["verdict"], row["can_retry"]) == ("rejected", "flagged: blank", False)
+
+
+async def test_the_story_of_a_reroll_names_what_it_took_the_place_of(scene: Scene) -> None:
+    """And that of the other one, why it was dropped."""
+    await scene.furnish("a")
+    scene.api.set_faults("output_blank:1:1")
+    await scene.run(gated(scene, REROLL))
+    first, second = sorted(await scene.rows(), key=lambda row: row["roll"])
+    story = [event.what for event in (await explain(scene.dataset, second["variation_id"])).events]
+    assert story[0] == f"about to be submitted, in the place of {first['variation_id']}, which was flagged"
+    story = [event.what for event in (await explain(scene.dataset, first["variation_id"])).events]
+    assert story[-1] == ("rejected flagged (blank: its contrast is 0 of 255, and gate_blank 8), 0.031 USD")

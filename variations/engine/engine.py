@@ -153,7 +153,6 @@ class Engine:
             storage=storage,
             max_images=limits.max_images_in_memory,
             pause=self._back_off,
-            gate=gate,
             looks=looks,
         )
         self.gate = gate
@@ -227,12 +226,19 @@ class Engine:
         """
         return await self._each((Request(variation) for variation in variations), log or NoLog())
 
-    async def resume(self, items: Iterable[Unsettled], log: Log | None = None) -> list[Outcome]:
+    async def resume(
+        self, items: Iterable[Unsettled], log: Log | None = None, *, gate: Gate | None = None
+    ) -> list[Outcome]:
         """Fetch what earlier runs submitted; submits nothing. Returns what is known now of each image.
 
         What is still unknown is not written down again.
+
+        Args:
+            items: that were submitted.
+            log: where it is written down.
+            gate: of the run that submitted them; this engine's own, if not given.
         """
-        return await self._each(map(Request.of_unsettled, items), log or NoLog())
+        return await self._each((Request.of_unsettled(item, gate=gate) for item in items), log or NoLog())
 
     def is_another(self, request_id: str) -> None:
         """Remember that a request is known to be some variation's, which none that is looked for can be."""
@@ -366,6 +372,7 @@ class Engine:
         made = min(wanted, len(completed.outputs))
         cost_usd = completed.metrics.cost_usd
         shared_by = wanted if request.is_from_history else made
+        gate = request.gate or self.gate
         cost_each = self.budget.price_usd if cost_usd is None else cost_usd / shared_by
 
         async def keep(index: int) -> Outcome:
@@ -374,7 +381,9 @@ class Engine:
                 return self._missing(request, outcome, made=made)
             outcome = replace(outcome, cost_usd=cost_each, output_url=public_uri(completed.outputs[index].url))
             try:
-                brought = await self._outputs.keep(request.variation, completed.outputs[index], output_index=index)
+                brought = await self._outputs.keep(
+                    request.variation, completed.outputs[index], output_index=index, gate=gate
+                )
             except Exception as error:  # noqa: BLE001 - nor may one image take the others of its request with it
                 code, text = _code_and_text(error)
                 status = self._blame(request, error)
@@ -386,7 +395,7 @@ class Engine:
                     measures=brought.measures,
                     error_code=errors.Flagged.code,
                     error=brought.reason,
-                    can_retry=request.variation.roll + 1 < self.gate.rolls,
+                    can_retry=request.variation.roll + 1 < gate.rolls,
                 )
             return replace(outcome, status="kept", image=brought.image, measures=brought.measures)
 

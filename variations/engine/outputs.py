@@ -11,7 +11,7 @@ from variations import errors
 from variations.appearance import Nearest
 from variations.engine.siblings import Siblings
 from variations.engine.source_looks import SourceLooks
-from variations.gate import PASSED, Gate
+from variations.gate import Gate
 from variations.identity import source_identity
 from variations.images import BLANK_SPREAD, CONTENT_TYPES, ImageFacts, inspect_image, size_notes
 from variations.models import Measures, OutputFile, StoredImage, Variation
@@ -45,7 +45,6 @@ class OutputStore:
         storage: the dataset.
         max_images: held in memory at once.
         pause: awaited with the number of the attempt that failed, before the next one.
-        gate: says which are flagged, and whether those are stored.
         looks: what their sources look like; None where they are not looked at.
     """
 
@@ -56,11 +55,9 @@ class OutputStore:
         storage: Storage,
         max_images: int,
         pause: Callable[[int], Awaitable[None]],
-        gate: Gate,
         looks: SourceLooks | None = None,
     ) -> None:
         self._fetch = fetch
-        self._gate = gate
         self._looks = looks
         self._siblings = Siblings()
         self._storage = storage
@@ -72,8 +69,14 @@ class OutputStore:
         if self._looks is not None:
             self._looks.expect(variation.source)
 
-    async def keep(self, variation: Variation, output: OutputFile, *, output_index: int) -> Brought:
+    async def keep(self, variation: Variation, output: OutputFile, *, output_index: int, gate: Gate) -> Brought:
         """Store one image under its own key, so that a repeat overwrites and never duplicates; or drop it, if flagged.
+
+        Args:
+            variation: that it is an image of.
+            output: where it lies.
+            output_index: which image of its request it is.
+            gate: says whether it is flagged, and whether it is stored then.
 
         Raises:
             OutputRefused: it lies where outputs do not come from, or is too large.
@@ -92,7 +95,7 @@ class OutputStore:
             async with self._places:
                 give_up_at = min(give_up_at, loop.time() + FETCH_SECONDS)
                 try:
-                    return await self._keep_once(variation, output.url, output_index=output_index)
+                    return await self._keep_once(variation, output.url, output_index=output_index, gate=gate)
                 except (errors.OutputUnavailable, errors.Repeatable) as error:
                     # The file lands a moment after the request is done, so its 404 too is asked for again.
                     if attempt == FETCH_ATTEMPTS or loop.time() >= give_up_at:
@@ -102,15 +105,15 @@ class OutputStore:
                         raise errors.OutputInvalid(f"{error.message} (fetched {attempt} times)") from error
             await self._pause(attempt)
 
-    async def _keep_once(self, variation: Variation, url: str, *, output_index: int) -> Brought:
+    async def _keep_once(self, variation: Variation, url: str, *, output_index: int, gate: Gate) -> Brought:
         try:
             async with asyncio.timeout(ONE_FETCH_SECONDS):
                 content = await self._fetch(url)
         except TimeoutError as error:
             raise errors.ServiceUnavailable(f"the output was not there after {ONE_FETCH_SECONDS:.0f} s") from error
         facts = await asyncio.to_thread(inspect_image, content)
-        measures, reason = await self._judged(variation, facts, output_index=output_index)
-        if self._is_dropped(measures):
+        measures, reason = await self._judged(variation, facts, output_index=output_index, gate=gate)
+        if gate.drops(measures.verdict):
             return Brought(None, measures, reason)
         file_name = image_key(variation, output_index=output_index, extension=facts.format)
         await self._storage.put(
@@ -128,7 +131,9 @@ class OutputStore:
         )
         return Brought(image, measures, reason)
 
-    async def _judged(self, variation: Variation, facts: ImageFacts, *, output_index: int) -> tuple[Measures, str]:
+    async def _judged(
+        self, variation: Variation, facts: ImageFacts, *, output_index: int, gate: Gate
+    ) -> tuple[Measures, str]:
         """Measure an image, and say what the gate thinks of it; a later one is compared with it, if it is stored."""
         look, size = facts.appearance, (facts.width, facts.height)
         to_source = Nearest()
@@ -144,7 +149,7 @@ class OutputStore:
             source_distance=to_source.distance,
             sibling_distance=nearest.distance,
         )
-        verdict, reason = self._gate.judge(
+        verdict, reason = gate.judge(
             measures,
             size=size,
             expected_size=variation.parameters.expected_size(),
@@ -152,12 +157,9 @@ class OutputStore:
             twin_distance=nearest.alike,
         )
         measures = replace(measures, verdict=verdict)
-        if not is_blank and not self._is_dropped(measures):
+        if not is_blank and not gate.drops(verdict):
             self._siblings.add(source, name, look)
         return measures, reason
-
-    def _is_dropped(self, measures: Measures) -> bool:
-        return self._gate.on_flagged != "keep" and measures.verdict != PASSED
 
 
 def lineage(variation: Variation) -> dict[str, str]:

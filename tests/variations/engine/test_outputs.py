@@ -31,9 +31,9 @@ def keep(*answers: Answer, **parameters: object) -> tuple[StoredImage | Exceptio
         pauses.append(attempt)
 
     async def main() -> StoredImage | None:
-        store = OutputStore(fetch, storage=storage, max_images=2, pause=pause, gate=Gate())  # type: ignore[arg-type]
+        store = OutputStore(fetch, storage=storage, max_images=2, pause=pause)  # type: ignore[arg-type]
         output = OutputFile("https://images.segmind.com/1.jpg")
-        return (await store.keep(variation(1, **parameters), output, output_index=0)).image
+        return (await store.keep(variation(1, **parameters), output, output_index=0, gate=Gate())).image
 
     try:
         return simulate(main()), pauses, storage
