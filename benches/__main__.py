@@ -20,8 +20,8 @@ from benches.options import Options, say
 from benches.report import Report
 
 USUAL: Final = ("request_limit", "slot_limit", "requests_per_image", "own_cost", "planning", "soak")
-# Run where they are named: the one is of photographs, the other needs a browser.
-BENCHES: Final = (*USUAL, "leaks", "gallery")
+# Run where they are named: two are of figures, not of speed, and the last needs a browser.
+BENCHES: Final = (*USUAL, "gate", "leaks", "gallery")
 WIDTH: Final = 120
 
 

@@ -76,7 +76,11 @@ Date = Annotated[
     ),
 ]
 Retry = Annotated[
-    Literal["none", "failed"], Field(description="Whether variations that failed in earlier runs are tried again.")
+    Literal["none", "failed", "flagged"],
+    Field(
+        description="Which variations of earlier runs are tried again as they are: those that failed, or those that "
+        "were flagged and dropped (which pays again)."
+    ),
 ]
 FirstSeed = Annotated[
     int,
@@ -122,6 +126,66 @@ MaxCostUsd = Annotated[
 MaxFailedPercent = Annotated[
     float,
     Field(ge=0, le=100, description="The run ends as failed where more of its images failed than this, in percent."),
+]
+OnFlagged = Annotated[
+    Literal["keep", "drop", "reroll"],
+    Field(
+        description="What becomes of an image that the quality gate flags: it is kept, with its verdict; dropped (it "
+        "is paid all the same); or dropped and made again with the next seed."
+    ),
+]
+MaxRolls = Annotated[
+    int,
+    Field(ge=1, le=10, description="With reroll: how often a variation is made at the most, the first time included."),
+]
+GateBlank = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=255,
+        allow_inf_nan=False,
+        description="Flagged as blank: less contrast than this between darkest and lightest part, of 255; 0: nothing.",
+    ),
+]
+GateCopy = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=64,
+        description="Flagged as a copy: at most so many bits of 64 of the perceptual hash differ from the source's; 0: "
+        "nothing.",
+    ),
+]
+GateLost = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=64,
+        description="Flagged as lost, its subject gone: at least so many bits differ from the source's; 0: nothing.",
+    ),
+]
+GateTwin = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=64,
+        description="Flagged as a twin: of the same colours, and at most so many bits apart from another image of its "
+        "source that this process made; 0: nothing.",
+    ),
+]
+GateSizePercent = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Flagged for its size: a side differs by more than so many percent from what was asked for; 0: "
+        "nothing.",
+    ),
+]
+GateSources = Annotated[
+    bool,
+    Field(description="Fetch each source once, to compare its images with it; else none is flagged as copy or lost."),
 ]
 Workers = Annotated[
     int, Field(ge=0, le=64, description="Runs of the work deployment that make it; 0: it is made in this process.")

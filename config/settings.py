@@ -30,6 +30,7 @@ from variations import parameters
 from variations.api.client import Endpoint
 from variations.engine.limits import LATENCY_SECONDS, Limits
 from variations.errors import BadInput, SettingsError
+from variations.gate import Gate
 from variations.job import Job
 from variations.leak_report import DEFAULT_DISTANCE, LeakCheck
 from variations.parameters import PARAMETER_NAMES, Parameters
@@ -111,6 +112,14 @@ class Settings(BaseSettings):
     canary: options.Canary = 0
     max_canary_percent: options.MaxCanaryPercent = 20.0
     max_failed_percent: options.MaxFailedPercent = 20.0
+    on_flagged: options.OnFlagged = "keep"
+    max_rolls: options.MaxRolls = 3
+    gate_blank: options.GateBlank = 8.0
+    gate_copy: options.GateCopy = 6
+    gate_lost: options.GateLost = 0
+    gate_twin: options.GateTwin = 6
+    gate_size_percent: options.GateSizePercent = 10.0
+    gate_sources: options.GateSources = True
     workers: options.Workers = 0
     unknown: options.Unknown = "hold"
     unknown_wait_seconds: options.UnknownWaitSeconds = 3600.0
@@ -258,6 +267,17 @@ class Settings(BaseSettings):
             max_canary_percent=self.max_canary_percent,
             seed=self.seed or None,
             retry_failed=self.retry == "failed",
+            retry_flagged=self.retry == "flagged",
+            gate=Gate(
+                on_flagged=self.on_flagged,
+                max_rolls=self.max_rolls,
+                blank=self.gate_blank,
+                copy_bits=self.gate_copy,
+                lost_bits=self.gate_lost,
+                twin_bits=self.gate_twin,
+                size_percent=self.gate_size_percent,
+                sources=self.gate_sources,
+            ),
             resubmit_after_seconds=self.unknown_wait_seconds if self.unknown == "resubmit" else None,
         )
 

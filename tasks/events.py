@@ -2,7 +2,7 @@
 
     variations.run.started     it is planned, and begins to make images (or, without a source, to look after old ones)
     variations.run.paused      a person has to do something; the label `variations.reason` says what: budget,
-                               insufficient_credits, spend_limit_reached, canary, service_down
+                               insufficient_credits, spend_limit_reached, canary, service_down, nothing_passes
     variations.run.finished    it ended in another way; the label `variations.state` is the name of its final state
     variations.item.failed     an image failed; the first twenty of a process, and at last one for all the others
 
@@ -23,7 +23,7 @@ from variations.run import Run
 
 MOST_ITEMS: Final = 20
 _COUNTS: Final = (
-    *("kept", "failed", "unknown", "rejected", "left"),
+    *("kept", "failed", "unknown", "dropped", "rejected", "left"),
     *("cost_usd", "cost_at_risk_usd", "errors", "dataset_rows"),
 )
 

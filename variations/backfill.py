@@ -104,7 +104,7 @@ def totals(ends: Sequence[DayEnd], *, wanted: int) -> str:
     if receipts := [end.receipt for end in ends if end.receipt is not None]:
         parts += [
             f"{count:,} {name}"
-            for name in ("kept", "failed", "unknown", "left")
+            for name in ("kept", "failed", "unknown", "dropped", "left")
             if (count := sum(getattr(receipt, name) for receipt in receipts)) or name == "kept"
         ]
         parts.append(f"{spent_usd(ends):.2f} USD")

@@ -1,6 +1,7 @@
 """The metadata: one row for every image wanted, failures too, in one explicit schema."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from variations.identity import rejected_id
 from variations.manifest.labels import STRING, common_type, from_values
 from variations.models import Outcome, RejectedSource
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 METADATA_KEY: Final = "metadata.parquet"
 ROW_GROUP_ROWS: Final = 10_000
 
@@ -35,7 +36,9 @@ SCHEMA: Final = pa.schema(
         pa.field("error", pa.string()),
         pa.field("can_retry", pa.bool_()),
         pa.field("notes", pa.string()),
+        pa.field("verdict", pa.string()),
         pa.field("attempt", pa.int32(), nullable=False),
+        pa.field("roll", pa.int32()),
         pa.field("redux_image", pa.string()),
         pa.field("aspect_ratio", pa.string()),
         pa.field("disable_safety_checker", pa.bool_()),
@@ -51,6 +54,10 @@ SCHEMA: Final = pa.schema(
         pa.field("bytes", pa.int64()),
         pa.field("format", pa.string()),
         pa.field("sha256", pa.string()),
+        pa.field("contrast", pa.float64()),
+        pa.field("phash", pa.string()),
+        pa.field("source_distance", pa.int32()),
+        pa.field("sibling_distance", pa.int32()),
         pa.field("request_id", pa.string()),
         pa.field("output_url", pa.string()),
         pa.field("run_id", pa.string(), nullable=False),
@@ -71,6 +78,7 @@ DICTIONARY_COLUMNS: Final = (
     "status",
     "error_code",
     "notes",
+    "verdict",
     "aspect_ratio",
     "megapixels",
     "output_format",
@@ -123,6 +131,7 @@ def outcomes_table(
             "error": outcome.error,
             "can_retry": outcome.can_retry,
             "attempt": outcome.variation.attempt,
+            "roll": outcome.variation.roll,
             "redux_image": outcome.redux_image,
             "request_id": outcome.request_id,
             "output_url": outcome.output_url,
@@ -144,10 +153,12 @@ def outcomes_table(
 
 
 def _image_columns(outcome: Outcome) -> dict[str, Any]:
-    image = outcome.image
+    image, measures = outcome.image, outcome.measures
+    measured = {} if measures is None else {one.name: getattr(measures, one.name) for one in fields(measures)}
     if image is None:
-        return {}
+        return measured
     return {
+        **measured,
         "file_name": image.file_name,
         "width": image.width,
         "height": image.height,
@@ -184,13 +195,13 @@ def rejected_table(
 
 def _table(rows: list[dict[str, Any]], labels_of_rows: list[dict[str, Any]], labels: pa.Schema) -> pa.Table:
     names = label_names(labels.names)
-    fields = [*SCHEMA, *(pa.field(names[label.name], label.type) for label in labels)]
+    columns = [*SCHEMA, *(pa.field(names[label.name], label.type) for label in labels)]
     for row in rows:
         row["schema_version"] = SCHEMA_VERSION
     arrays = [_array([row.get(field.name) for row in rows], field.type) for field in SCHEMA]
     # A row that was refused may hold a label that is not of its column's type: it is kept as null, its reason stays.
     arrays += [_label_array([row.get(label.name) for row in labels_of_rows], label.type) for label in labels]
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(columns))
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -275,15 +286,15 @@ def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
     """Return one schema for several: the dataset's columns first, then every label; its types widened where they
     differ, down to text where nothing else holds both.
     """
-    fields = {field.name: field for field in SCHEMA}
+    columns = {field.name: field for field in SCHEMA}
     for schema in schemas:
         for field in schema:
-            known = fields.get(field.name)
+            known = columns.get(field.name)
             if known is None:
-                fields[field.name] = field.with_nullable(True)
+                columns[field.name] = field.with_nullable(True)
             elif field.name not in SCHEMA.names and known.type != field.type:
-                fields[field.name] = pa.field(field.name, _wider(known.type, field.type))
-    return pa.schema(list(fields.values()))
+                columns[field.name] = pa.field(field.name, _wider(known.type, field.type))
+    return pa.schema(list(columns.values()))
 
 
 def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:

@@ -10,6 +10,7 @@
     PausedCanary             failed      too many of the first images failed or are flagged: the rest is not made
     PausedBusy               failed      another run works on the dataset
     PausedService            failed      the API cannot be reached
+    PausedQuality            failed      image after image was flagged, and dropped
     Cancelled                cancelled   somebody cancelled it
     Interrupted              crashed     its process was told to end, and it ended in order
 
@@ -33,6 +34,7 @@ PAUSED: Final = {
     errors.CanaryPaused.code: "PausedCanary",
     errors.DatasetBusy.code: "PausedBusy",
     errors.ServiceDown.code: "PausedService",
+    errors.NothingPasses.code: "PausedQuality",
 }
 
 _NAMED: Final = {**PAUSED, errors.LeakFound.code: "LeakFound"}

@@ -13,6 +13,7 @@
     │   ├── OutputUnavailable       the output cannot be fetched
     │   ├── OutputMissing           the API made fewer images than were asked for
     │   ├── OutputInvalid           what was fetched does not decode as an image
+    │   ├── Flagged                 the quality gate flagged the image, and it was dropped
     │   └── ItemUnknown             it may be paid for, and its image is not here
     │       ├── SubmitUnknown         the answer to a submit was lost
     │       │   └── NotInHistory        and the request history does not show it
@@ -46,6 +47,7 @@
         ├── CanaryPaused            the first images are not good enough to make the rest
         ├── DatasetBusy             another run works on this dataset
         │   └── LookedAfter         and lives, so that nothing has to be recovered
+        ├── NothingPasses           image after image was flagged, and dropped
         ├── ServiceDown             the API cannot be reached, or failed many submits in a row
         ├── StoppedByUser           Ctrl-C or SIGTERM
         └── RunOver                 the run that this machine helps with is closed
@@ -167,6 +169,12 @@ class OutputInvalid(ItemError):
     """What was fetched is not an image that fully decodes."""
 
     code = "output_invalid"
+
+
+class Flagged(ItemError):
+    """The quality gate flagged the image, and it was dropped. It is paid for."""
+
+    code = "flagged"
 
 
 class ItemUnknown(ItemError):
@@ -376,6 +384,12 @@ class ServiceDown(RunPaused):
     """The API could not be reached, or failed, for many submits in a row: the others are left for later."""
 
     code = "service_down"
+
+
+class NothingPasses(RunPaused):
+    """Image after image was flagged and dropped: all of it is paid, and none of it is there."""
+
+    code = "nothing_passes"
 
 
 class StoppedByUser(RunPaused):

@@ -8,12 +8,13 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from variations.errors import BadInput
+from variations.gate import reasons_of
 from variations.ledger.journal import Journal, read_groups
 from variations.ledger.lock import look
 from variations.ledger.records import Accepted, Ended, Intended, Record, Settled, Withdrawn
 from variations.ledger.story import Story
 from variations.metadata import fetched_metadata
-from variations.models import Attempt
+from variations.models import Attempt, ImageOutcome
 from variations.parameters import PARAMETER_NAMES
 from variations.recovery import shards_begun
 from variations.storage import Storage
@@ -158,7 +159,10 @@ def _json_value(value: Any) -> Any:
 def _told(record: Record) -> str:
     match record:
         case Intended():
-            return f"about to be submitted, attempt {record.attempt}"
+            how = f"attempt {record.attempt}"
+            if record.rolled_from is not None:
+                how = f"in the place of {record.rolled_from}, which was flagged"
+            return f"about to be submitted, {how}"
         case Withdrawn():
             return f"not submitted: {record.reason}"
         case Accepted(found_in="answer"):
@@ -168,9 +172,19 @@ def _told(record: Record) -> str:
             return f"accepted as request {record.request_id}, found in {where}"
         case Settled():
             return "; ".join(
-                " ".join(filter(None, [image.status, image.error_code, image.error and f"({image.error})"]))
+                " ".join(
+                    filter(None, [image.status, _flagged(image), image.error_code, image.error and f"({image.error})"])
+                )
                 + (f", {image.cost_usd:.3f} USD" if image.cost_usd else "")
                 for image in record.images
             )
         case Ended():
             return "the shard was done with"
+
+
+def _flagged(image: ImageOutcome) -> str:
+    """Return why an image that is kept was flagged; nothing if it was not."""
+    is_kept = image.status == "kept" and image.measures is not None
+    return (
+        f"({image.measures.verdict})" if is_kept and image.measures and any(reasons_of(image.measures.verdict)) else ""
+    )

@@ -48,6 +48,15 @@ def derived_seed(source: str, number: int) -> int:
     return int.from_bytes(_digest("seed", source, str(number))[:8], "big") % _SEEDS + 1
 
 
+def rerolled(name: str) -> tuple[str, int]:
+    """Return id and seed of the variation that takes the place of the one of this id, as its image was flagged.
+
+    Its id is no other one's, be the seed the same by chance: what is told apart by it is paid for only once.
+    """
+    digest = _digest("reroll", name)
+    return digest.hex(), int.from_bytes(_digest("reroll seed", name)[:8], "big") % _SEEDS + 1
+
+
 def rejected_id(rejected: RejectedSource, *, manifest: str) -> str:
     """Return the id of a row that could not be used: of its place in its manifest and what it held."""
     place = [manifest, rejected.row, rejected.source_id, rejected.public_uri]

@@ -7,6 +7,7 @@ from typing import Final
 
 from PIL import Image, UnidentifiedImageError
 
+from variations.appearance import Appearance, appearance_of
 from variations.errors import OutputInvalid
 
 MAX_PIXELS: Final = 50_000_000
@@ -21,14 +22,14 @@ BLANK_PIXELS: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What a fully decoded image is: pixels, one of the formats `jpg`, `webp`, `png`, and whether it shows nothing."""
+    """What a fully decoded image is: pixels, one of the formats `jpg`, `webp`, `png`, and what it looks like."""
 
     width: int
     height: int
     format: str
     bytes: int
     sha256: str
-    is_blank: bool
+    appearance: Appearance
 
 
 def inspect_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts:
@@ -49,7 +50,7 @@ def inspect_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageFacts
             format=FORMATS[image.format or ""],
             bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
-            is_blank=is_blank(image),
+            appearance=appearance_of(image),
         )
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise OutputInvalid(f"the image has more than {max_pixels:,} pixels") from error
@@ -81,6 +82,4 @@ def size_notes(facts: ImageFacts, expected: tuple[int, int] | None, *, wanted_fo
         notes.append(f"unexpected size: {facts.width}×{facts.height} instead of {expected[0]}×{expected[1]}")
     if facts.format != wanted_format:
         notes.append(f"unexpected format: {facts.format} instead of {wanted_format}")
-    if facts.is_blank:
-        notes.append("blank image")
     return tuple(notes)

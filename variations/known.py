@@ -1,7 +1,7 @@
 """What a dataset has already: what is there, what is open, and what failed."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from variations.splits import Groups
 
@@ -15,6 +15,9 @@ class Before(NamedTuple):
     request_id: str | None
 
 
+_SAYS: Final = {"failed": 0, "rejected": 1, "unknown": 2}
+
+
 @dataclass(slots=True)
 class Known:
     """What the dataset has, by the 16 bytes of a variation's id.
@@ -24,7 +27,8 @@ class Known:
         unknown: perhaps paid for, and nothing of it there.
         held: the unknown ones, and those of which only some images are unknown.
         failed: the last attempt failed.
-        outputs: of requests for several images, which of these were kept.
+        flagged: paid for, and dropped by the quality gate; nothing of it is there, or to be had.
+        outputs: of requests for several images, which of these were kept, or dropped as they were flagged.
         rows: of the metadata; None where there is none.
         groups: the sources that there are images of, and perhaps images, in a split, as often as they stand there.
     """
@@ -33,12 +37,16 @@ class Known:
     unknown: dict[bytes, Before] = field(default_factory=dict)
     held: dict[bytes, Before] = field(default_factory=dict)
     failed: dict[bytes, Before] = field(default_factory=dict)
+    flagged: dict[bytes, Before] = field(default_factory=dict)
     outputs: dict[bytes, dict[int, bool]] = field(default_factory=dict)
     rows: int | None = None
     groups: Groups = field(default_factory=Groups)
 
     def note(self, status: str, key: bytes, before: Before) -> None:
-        """Take in an image that is unknown or failed; those that were kept are in `done` by then."""
+        """Take in an image that is unknown, rejected or failed; those that were kept are in `done` by then.
+
+        Of the images of one request, one that is unknown says most of it, and then one that was dropped.
+        """
         last_held = self.held.get(key)
         if status == "unknown":
             self.held[key] = before
@@ -46,15 +54,23 @@ class Known:
             del self.held[key]
         if key in self.done:
             return
-        last = self.unknown.get(key) or self.failed.get(key)
-        if last is not None and last.attempt > before.attempt:
-            return
-        if status == "unknown":
-            self.unknown[key] = before
-            self.failed.pop(key, None)
-        elif key not in self.unknown or self.unknown[key].attempt < before.attempt:
-            self.unknown.pop(key, None)
-            self.failed[key] = before
+        of_status = {"unknown": self.unknown, "rejected": self.flagged, "failed": self.failed}
+        for said, noted in of_status.items():
+            last = noted.get(key)
+            if last is None:
+                continue
+            if last.attempt > before.attempt or (last.attempt == before.attempt and _SAYS[said] > _SAYS[status]):
+                return
+            del noted[key]
+        of_status[status][key] = before
+
+    def is_vacant(self, key: bytes) -> bool:
+        """Return whether all that was made for a variation is flagged and dropped."""
+        return key in self.flagged and key not in self.done
+
+    def knows(self, key: bytes) -> bool:
+        """Return whether anything was ever paid, or attempted, for a variation."""
+        return any(key in some for some in (self.done, self.unknown, self.failed, self.flagged))
 
     def is_partial(self, key: bytes) -> bool:
         """Return whether some images of a variation are there and others are not."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from variations.engine.engine import Engine
 from variations.errors import Replaced, StorageError
@@ -9,6 +10,7 @@ from variations.ledger.journal import Journal, read_notes
 from variations.ledger.writer import Writer
 from variations.models import Variation
 from variations.plan import variations_of
+from variations.rolls import rolls_due
 from variations.shards import Shard, finish_shard, outcomes_of, read_shard, tally_of
 from variations.storage import Storage
 from variations.tally import Tally
@@ -40,7 +42,7 @@ class _Begun:
         """Return what it came to, or what its journal tells so far."""
         if self.tally is not None or self.journal is None or self.shard is None:
             return self.tally or Tally()
-        return tally_of(self.journal, outcomes_of(self.journal, self.shard, price_usd=price_usd))
+        return tally_of(self.journal, self.shard, outcomes_of(self.journal, self.shard, price_usd=price_usd))
 
 
 class ShardMaker:
@@ -143,7 +145,7 @@ class ShardMaker:
             begun_before = await self._resume(journal, planned)
             variations = variations_of(planned.table, signed=self._signed)
             to_make = (one for one in variations if one.variation_id not in begun_before)
-            await self._engine.run(begun.handing_over(to_make), journal)
+            await self._engine.run(begun.handing_over(chain(self._rolls_due(journal, planned), to_make)), journal)
             await journal.aclose()
             if not (self._is_shared and self._engine.stopped_by is not None):
                 begun.end(await self._finish(journal, planned))
@@ -160,10 +162,17 @@ class ShardMaker:
             now = await self._storage.now()
             tell_requests(self._engine, journal)
             await adopt_notes(journal, await read_notes(self._storage, self._run_id), still_open)
-            unsettled = unsettled_of(still_open, shard.variations(), now=now, asked=asked)
+            unsettled = unsettled_of(still_open, shard.variations(journal.story), now=now, asked=asked)
             for outcome in await self._engine.resume(unsettled, journal):
                 self._engine.count(outcome)
         return set(items)
+
+    def _rolls_due(self, journal: Journal, shard: Shard) -> list[Variation]:
+        """Return what is to take the place of images that an earlier writer made, or that were fetched for it."""
+        story, most = journal.story, self._engine.gate.rolls
+        if not story.items or most == 1:
+            return []
+        return list(rolls_due(shard.variations(story), story, most=most))
 
     async def finish(self) -> None:
         """Write the rows of shards that could not be written at their end, from what their journals hold.

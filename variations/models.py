@@ -56,7 +56,9 @@ class Variation:
 
     `variation_id` is 32 hex digits; `number` counts a source's variations from 0; `attempt` counts from 1 how
     often it was wanted, and is more than 1 only where a failed one is tried again by request, or an unknown one is
-    submitted again by a setting; `before` then says where the attempt before is written down.
+    submitted again by a setting; `before` then says where the attempt before is written down. `roll` counts from 0
+    how often its place was filled anew, each time with another seed, as what was made for it was flagged; `rolled_from`
+    is then the id of the one before.
     """
 
     variation_id: str
@@ -65,6 +67,8 @@ class Variation:
     parameters: Parameters
     attempt: int = 1
     before: "Attempt | None" = None
+    roll: int = 0
+    rolled_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ Status = Queued | Processing | Completed | Failed
 class StoredImage:
     """An image as it lies in the dataset.
 
-    `file_name` is its key there; `notes` say what is odd about it (an unexpected size, a blank image).
+    `file_name` is its key there; `notes` say what is odd about it (an unexpected size).
     """
 
     file_name: str
@@ -155,7 +159,26 @@ class StoredImage:
     notes: tuple[str, ...] = ()
 
 
-OutcomeStatus = Literal["kept", "failed", "unknown"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """What was measured of an image, and the verdict on it: `passed`, or `flagged: ` and why.
+
+    Attributes:
+        contrast: between its darkest and its lightest part, in levels of 255.
+        phash: perceptual hash, 16 hex digits.
+        source_distance: bits of 64 in which it differs from its source; None if that could not be looked at, or if one
+            of the two is blank, and all that is blank hashes alike.
+        sibling_distance: bits in which it differs from the nearest of its source's other images; None without one.
+    """
+
+    contrast: float
+    phash: str
+    source_distance: int | None = None
+    sibling_distance: int | None = None
+    verdict: str = "passed"
+
+
+OutcomeStatus = Literal["kept", "rejected", "failed", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +187,9 @@ class ImageOutcome:
 
     Attributes:
         output_index: which image of the request, from 0.
+        status: `rejected` was made, and paid, and dropped by the quality gate.
         image: there exactly where `status` is `kept`.
+        measures: of what was made; None of images that an older version made.
         can_retry: of what failed, whether trying it again can help.
         redux_image: the source as the API was given it, without a signature.
         output_url: where the API put the image; the file lives there for about 7 days.
@@ -175,6 +200,7 @@ class ImageOutcome:
     output_index: int
     status: OutcomeStatus
     image: StoredImage | None = None
+    measures: Measures | None = None
     error_code: str | None = None
     error: str | None = None
     can_retry: bool | None = None

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from variations.dataset import metadata_writer, rejected_table
 from variations.engine.forecast import Forecast, forecast
 from variations.engine.limits import Limits
-from variations.identity import derived_seed, parameters_identity, source_identity, variation_id
+from variations.gate import Gate
+from variations.identity import derived_seed, parameters_identity, rerolled, source_identity, variation_id
 from variations.known import Before, Known
 from variations.models import Attempt, RejectedSource, Source, Variation
 from variations.parameters import MODEL, Parameters
@@ -55,6 +56,8 @@ class Recipe:
         retry_failed: whether variations that failed in earlier runs are tried again.
         canary: so many variations are made and looked at before the rest; 0: none.
         max_canary_percent: the rest is made where no more of their images failed, are unknown or flagged.
+        retry_flagged: whether variations whose image was flagged and dropped are made again as they are.
+        gate: which images are flagged, and what becomes of those.
         resubmit_after_seconds: variations of which it is not known whether they were accepted are submitted again when
             the request history has not shown them for so long; None holds them.
     """
@@ -66,6 +69,8 @@ class Recipe:
     splits: SplitRule = field(default_factory=SplitRule)
     seed: int | None = None
     retry_failed: bool = False
+    retry_flagged: bool = False
+    gate: Gate = field(default_factory=Gate)
     resubmit_after_seconds: float | None = None
     canary: int = 0
     max_canary_percent: float = 20.0
@@ -84,7 +89,9 @@ class Counts:
         done: of them in the dataset already.
         partly: of the done ones that lack some of their images; they are left alone, since the others were paid for.
         failed_before: of them failed in an earlier run, and left alone.
+        flagged_before: of them made in an earlier run, flagged, dropped, and left alone.
         unknown_before: of them unknown since an earlier run: perhaps paid for, and held.
+        rerolls: of the new ones those that take the place of one that was flagged and dropped.
         resubmitted: of the new ones that are unknown since an earlier run, and were not found for long enough.
         new: of them to be made.
         images: that the new ones come to, one for each output.
@@ -99,7 +106,9 @@ class Counts:
     done: int = 0
     partly: int = 0
     failed_before: int = 0
+    flagged_before: int = 0
     unknown_before: int = 0
+    rerolls: int = 0
     resubmitted: int = 0
     new: int = 0
     images: int = 0
@@ -184,6 +193,7 @@ class _Row(NamedTuple):
     parameters: str
     source: Source
     before: Before | None
+    roll: int = 0
 
     @property
     def attempt(self) -> int:
@@ -346,31 +356,52 @@ class Planner:
             self._planned.add(key)
             is_duplicate = False
             counts.variations += 1
-            before = None
-            if key in self._known.done:
-                counts.done += 1
-                counts.partly += self._known.is_partial(key)
+            roll = 0
+            if self._known.flagged and self._known.is_vacant(key):
+                name, seed, roll = self._last_roll(name, seed)  # noqa: PLW2901 - it is what its place comes to
+            before, is_left_alone = self._before(bytes.fromhex(name))
+            if is_left_alone:
                 continue
-            if key in self._known.unknown:
-                if key not in self._resubmit:
-                    counts.unknown_before += 1
-                    continue
-                counts.resubmitted += 1
-                before = self._known.unknown[key]
-            elif key in self._known.failed:
-                if not self._recipe.retry_failed:
-                    counts.failed_before += 1
-                    continue
-                before = self._known.failed[key]
             counts.new += 1
+            counts.rerolls += roll > 0
             counts.images += shared.parameters.num_outputs
-            wanted.append(_Row(name, number, seed, shared.text, source, before))
+            wanted.append(_Row(name, number, seed, shared.text, source, before, roll))
         counts.duplicates += is_duplicate
         if wanted:
             counts.uploads += not source.uri.startswith(("http://", "https://", "s3://"))
             if source.uri != source.public_uri:
                 self.signed[source.public_uri] = source.uri
         return wanted
+
+    def _last_roll(self, name: str, seed: int) -> tuple[str, int, int]:
+        """Follow a place whose image was flagged to what was made in it last, or is to be: its id, seed and roll."""
+        roll = 0
+        while self._known.is_vacant(bytes.fromhex(name)):
+            following, next_seed = rerolled(name)
+            if roll + 1 >= self._recipe.gate.rolls and not self._known.knows(bytes.fromhex(following)):
+                break
+            name, seed, roll = following, next_seed, roll + 1
+        return name, seed, roll
+
+    def _before(self, key: bytes) -> tuple[Before | None, bool]:
+        """Count what a variation has come to so far; returns its last attempt, and whether it is left alone."""
+        counts, known, recipe = self.counts, self._known, self._recipe
+        if key in known.done:
+            counts.done += 1
+            counts.partly += known.is_partial(key)
+            return None, True
+        if key in known.unknown:
+            is_left_alone = key not in self._resubmit
+            counts.unknown_before += is_left_alone
+            counts.resubmitted += not is_left_alone
+            return known.unknown[key], is_left_alone
+        if key in known.failed:
+            counts.failed_before += not recipe.retry_failed
+            return known.failed[key], not recipe.retry_failed
+        if key in known.flagged:
+            counts.flagged_before += not recipe.retry_flagged
+            return known.flagged[key], not recipe.retry_flagged
+        return None, False
 
 
 def plan_schema(labels: pa.Schema) -> pa.Schema:
@@ -391,6 +422,7 @@ def plan_schema(labels: pa.Schema) -> pa.Schema:
         pa.field("before_run", pa.string()),
         pa.field("before_shard", pa.int32()),
         pa.field("before_request", pa.string()),
+        pa.field("roll", pa.int32()),
     ]
     if len(labels):
         fields.append(pa.field("labels", pa.struct(list(labels))))
@@ -415,6 +447,7 @@ def _batch(rows: list[_Row], labels: pa.Schema) -> pa.RecordBatch:
         "before_run": [row.before.run_id if row.before else None for row in rows],
         "before_shard": [row.before.shard if row.before else None for row in rows],
         "before_request": [row.before.request_id if row.before else None for row in rows],
+        "roll": [row.roll for row in rows],
     }
     if len(labels):
         columns["labels"] = [row.source.labels for row in rows]
@@ -502,6 +535,7 @@ def variations_of(shard: pa.Table, *, signed: dict[str, str]) -> Iterator[Variat
                 if row["before_shard"] is not None
                 else None
             ),
+            roll=row.get("roll") or 0,
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from variations.engine.limits import Limits
 from variations.errors import JournalDamaged
+from variations.gate import Gate
 from variations.job import Job
 from variations.layout import plan_key
 from variations.parameters import Parameters
@@ -46,12 +47,18 @@ class Planned:
         """Return how hard to go: what the run was asked for, and of the rest what this machine's own limits say."""
         return Limits(**{**asdict(own), **{name: self.details["limits"][name] for name in OF_THE_RUN}})
 
+    @property
+    def gate(self) -> Gate:
+        """By what its images are judged; of a plan that an older version wrote, they are kept as they are."""
+        return Gate(**self.details["recipe"].get("gate", {}))
+
     def job(self) -> Job:
         """Return what the run is to do."""
         recipe = {**self.details["recipe"]}
         recipe["parameters"] = Parameters(**recipe["parameters"])
         recipe["sweep"] = parse_sweep(recipe.get("sweep", ""))
         recipe["splits"] = _split_rule(recipe.get("splits", {}))
+        recipe["gate"] = self.gate
         uri_column, id_column = self.details.get("uri_column"), self.details.get("id_column")
         return Job(
             self.plan.source, self.plan.destination, Recipe(**recipe), uri_column=uri_column, id_column=id_column

@@ -124,7 +124,7 @@ def _note_known(file: _File, known: Known) -> None:
             key = bytes.fromhex(variation_id)
             if of is not None and of > 1:
                 outputs = known.outputs.setdefault(key, {})
-                outputs[index] = outputs.get(index, False) or status == "kept"
+                outputs[index] = outputs.get(index, False) or status in {"kept", "rejected"}
             if status == "kept":
                 known.done.add(key)
                 if of == 1:
@@ -132,7 +132,9 @@ def _note_known(file: _File, known: Known) -> None:
     _note_splits(file, known)
     columns = ["variation_id", "status", "attempt", "run_id", "shard", "request_id"]
     columns = [name for name in columns if name in pq.read_schema(file.path).names]
-    for row in file.rows(columns, status=("unknown", "failed")):
+    for row in file.rows(columns, status=("unknown", "rejected", "failed")):
+        if _is_refusal(row["status"], row["attempt"]):
+            continue
         before = Before(row["attempt"], row["run_id"], row.get("shard"), row["request_id"])
         known.note(row["status"], bytes.fromhex(row["variation_id"]), before)
 
@@ -178,7 +180,9 @@ class _Newest:
 
     def expect(self, file: _File) -> None:
         """Note whom a file refuses: only of these it matters who has the last word."""
-        for row in file.rows(["status", *_SOURCE], status=("rejected",)):
+        for row in file.rows(["status", "attempt", *_SOURCE], status=("rejected",)):
+            if not _is_refusal(row["status"], row["attempt"]):
+                continue
             name = row["source_id"] or row["source_uri"]
             if name is not None:
                 self.runs[name] = ""
@@ -219,12 +223,20 @@ class _Newest:
                 self.runs[name] = run_id
 
     def _without_old_refusals(self, table: pa.Table, data: dict[str, list[Any]], keep: list[bool]) -> pa.Table:
-        rows = zip(keep, data["status"], _source_names(data), data["run_id"], strict=True)
+        rows = zip(keep, data["status"], data["attempt"], _source_names(data), data["run_id"], strict=True)
         stands = [
-            kept and not (status == "rejected" and name is not None and self.runs[name] > run_id)
-            for kept, status, name, run_id in rows
+            kept
+            and not (
+                status == "rejected" and _is_refusal(status, attempt) and name is not None and self.runs[name] > run_id
+            )
+            for kept, status, attempt, name, run_id in rows
         ]
         return table.filter(pa.array(stands, pa.bool_()))
+
+
+def _is_refusal(status: str, attempt: int) -> bool:
+    """Return whether a row is one of the manifest that could not be used: nothing was ever attempted for it."""
+    return status == "rejected" and not attempt
 
 
 def _keys(data: dict[str, list[Any]]) -> Iterator[bytes]:

@@ -22,14 +22,17 @@ SAMPLES = 10
 class Plan:
     """What a run is going to do; nothing of it is paid yet.
 
-    `variations` = `already_done` + `failed_before` + `unknown_before` + `new`; `images` are what the new ones come to.
-    `seconds` is about how long they take at `requests_per_minute`: the limit, or what a run begins with where none is
-    told. `rejected_rows` says of the first ten what is wrong with them. `balance_usd` is the account's, where it was
-    asked for, and `balance_error` why it is not known. `sweep` says in words what each source is varied with, and
-    `max_per_source` how many variations it gets at the most; `splits` how many sources are in which split, and by which
-    `split_rule`. `leaks` is what leaks from one into another, a `LeakReport` in JSON; empty where nothing is split.
-    Looked at before the rest are `canary` variations, of which `canary_there` are there already, and the others in the
-    first `canary_shards`; the rest is made where no more of their images than `max_canary_percent` are bad.
+    `variations` = `already_done` + `failed_before` + `flagged_before` + `unknown_before` + `new`; `images` are what the
+    new ones come to. `seconds` is about how long they take at `requests_per_minute`: the limit, or what a run begins
+    with where none is told. `rejected_rows` says of the first ten what is wrong with them. `balance_usd` is the
+    account's, where it was asked for, and `balance_error` why it is not known. `sweep` says in words what each source
+    is varied with, and `max_per_source` how many variations it gets at the most; `splits` how many sources are in which
+    split, and by which `split_rule`. `leaks` is what leaks from one into another, a `LeakReport` in JSON; empty where
+    nothing is split. Looked at before the rest are `canary` variations, of which `canary_there` are there already, and
+    the others in the first `canary_shards`; the rest is made where no more of their images than `max_canary_percent`
+    are bad.
+    `flagged_before` were dropped by the quality gate, and are left alone; `rerolls` of the new ones take the place of
+    such a one, and each place is filled at most `max_rolls` times.
     """
 
     run_id: str
@@ -67,6 +70,9 @@ class Plan:
     canary_there: int = 0
     canary_shards: int = 0
     max_canary_percent: float = 0.0
+    flagged_before: int = 0
+    max_rolls: int = 1
+    rerolls: int = 0
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "Plan":
@@ -129,13 +135,14 @@ class Plan:
             ("variations", f"{self.variations:,}{self._most()}"),
             ("already there", f"{self.already_done:,}"),
         ]
-        lines += _held(self.failed_before, self.unknown_before, self.partly_there)
+        lines += _held(self.failed_before, self.flagged_before, self.unknown_before, self.partly_there)
         lines += _resubmitted(self.resubmitted)
         return [
             *lines,
-            ("new", f"{self.new:,} in {self.shards:,} shard{'s' * (self.shards != 1)}"),
+            ("new", f"{self.new:,} in {self.shards:,} shard{'s' * (self.shards != 1)}{self._made_again()}"),
             ("images to pay for", f"{self.images:,}"),
             ("cost", f"about {self.cost_usd:,.2f} USD{self._budget()}"),
+            *self._rerolls(),
             *self._balance(),
             *self._canary(),
             ("time", f"about {duration(self.seconds)} at {limit}, {self.max_in_flight} in flight"),
@@ -163,6 +170,16 @@ class Plan:
             return ""
         refused = ": a run refuses" if self.cost_usd > self.max_cost_usd else ""
         return f", of {self.max_cost_usd:,.2f} at most{refused}"
+
+    def _made_again(self) -> str:
+        return f", {self.rerolls:,} of them in the place of flagged ones" if self.rerolls else ""
+
+    def _rerolls(self) -> list[tuple[str, str]]:
+        if self.max_rolls <= 1 or not self.images:
+            return []
+        most_usd = (self.max_rolls - 1) * self.cost_usd
+        text = f"what is flagged is made again, {self.max_rolls} times in all: up to {most_usd:,.2f} USD more"
+        return [("re-rolls", f"{text}, within the limit" if self.max_cost_usd else text)]
 
     def _balance(self) -> list[tuple[str, str]]:
         if self.balance_usd is None:
@@ -200,12 +217,15 @@ class Receipt:
     """What a run did.
 
     `paid` counts images that the API charged for; `unknown` ones may be paid for too, at `cost_at_risk_usd`. `left` are
-    variations that it did not come to, because it was stopped: the next run makes them. `requests` are API calls by
-    kind; `refused` of them were, for the plan's request limit, which showed as about `limit_found` a minute. `errors`
-    and `notes` count images by what is said of them, with a sample of each error's text; `failures` (of the module of
-    that name) tell more of them. `leaks` is the plan's. `dataset_rows` is the size of the metadata afterwards, None if
-    it could not be published. `canary` says what the images came to that were made before the rest, and whether that
-    was made. `gallery` is where that lies, if this run wrote one; the receipt in the destination was written before.
+    variations that it did not come to, because it was stopped: the next run makes them. `dropped` images were paid,
+    flagged by the quality gate and not stored; `flags` counts the flagged ones, kept or dropped, by reason, `passed`
+    the kept ones that it passed, and `rerolled` those that were made in the place of a flagged one. `requests` are API
+    calls by kind; `refused` of them were, for the plan's request limit, which showed as about `limit_found` a minute.
+    `errors` and `notes` count images by what is said of them, with a sample of each error's text; `failures` (of the
+    module of that name) tell more of them. `leaks` is the plan's. `dataset_rows` is the size of the metadata
+    afterwards, None if it could not be published. `canary` says what the images came to that were made before the rest,
+    and whether that was made. `gallery` is where that lies, if this run wrote one; the receipt in the destination was
+    written before.
     """
 
     run_id: str
@@ -251,6 +271,11 @@ class Receipt:
     leaks: dict[str, Any] = field(default_factory=dict)
     gallery: str = ""
     canary: str = ""
+    dropped: int = 0
+    passed: int = 0
+    rerolled: int = 0
+    flags: dict[str, int] = field(default_factory=dict)
+    flagged_before: int = 0
 
     @classmethod
     def of(
@@ -296,7 +321,7 @@ class Receipt:
             kept=tally.kept,
             failed=tally.failed,
             unknown=tally.unknown,
-            left=plan.new - tally.variations,
+            left=plan.new - tally.variations + tally.rerolls_left,
             cost_usd=round(tally.cost_usd, 6),
             cost_at_risk_usd=round(tally.cost_at_risk_usd, 6),
             accepted=tally.accepted,
@@ -320,6 +345,11 @@ class Receipt:
             failures=tuple(failures),
             leaks=plan.leaks,
             canary=canary,
+            dropped=tally.dropped,
+            passed=tally.passed,
+            rerolled=tally.rerolled,
+            flags=dict(tally.flags.most_common()),
+            flagged_before=plan.flagged_before,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -332,7 +362,7 @@ class Receipt:
 
     @property
     def all_kept(self) -> bool:
-        """Whether every image that was wanted is there, those of earlier runs too."""
+        """Whether every image that was wanted is there, those of earlier runs too, but for what the gate dropped."""
         now = self.failed + self.unknown + self.rejected + self.left
         before = self.failed_before + self.unknown_before + self.partly_there + len(self.unknowns)
         return not (now or before or self.stopped_by)
@@ -346,17 +376,19 @@ class Receipt:
     @property
     def failed_percent(self) -> float:
         """Of the images of which it is known what became, or that are unknown, how many failed."""
-        return 100 * self.failed / max(1, self.kept + self.failed + self.unknown)
+        return 100 * self.failed / max(1, self.kept + self.failed + self.unknown + self.dropped)
 
     def summary(self) -> str:
         """Say in a line what came of it."""
         if self.source:
             counts = [(self.kept, "kept"), (self.failed, "failed"), (self.unknown, "unknown")]
-            counts += [(self.rejected, "rejected"), (self.left, "left for the next run")]
+            counts += [(self.dropped, "flagged and dropped"), (self.rejected, "rejected")]
+            counts.append((self.left, "left for the next run"))
             nothing, cost_usd = f"nothing to make, {self.already_done:,} already there", self.cost_usd
         else:
             found = Recovery(**self.recovery) if self.recovery else Recovery()
-            counts = [(found.kept, "recovered"), (found.failed, "failed"), (found.still_unknown, "still unknown")]
+            counts = [(found.kept, "recovered"), (found.failed, "failed"), (found.dropped, "flagged and dropped")]
+            counts.append((found.still_unknown, "still unknown"))
             nothing, cost_usd = "nothing was open", found.cost_usd
         parts = [f"{count:,} {what}" for count, what in counts if count] or [nothing]
         return ", ".join([*parts, f"{cost_usd:.2f} USD"])
@@ -378,6 +410,7 @@ class Receipt:
         ]
         if self.unknown:
             lines.append(("unknown", f"{self.unknown:,} (may be paid for: {self.cost_at_risk_usd:.3f} USD at risk)"))
+        lines += self._gate_lines()
         lines.append(("submitted twice", f"{self.accepted_twice:,} of {self.accepted:,} accepted, by the journal"))
         if self.rejected:
             lines.append(("rejected rows", f"{self.rejected:,}"))
@@ -389,10 +422,11 @@ class Receipt:
             lines.append(("already there", f"{self.already_done:,}"))
         if self.duplicates:
             lines.append(("duplicates", f"{self.duplicates:,}, made once"))
-        lines += _held(self.failed_before, self.unknown_before, self.partly_there)
+        lines += _held(self.failed_before, self.flagged_before, self.unknown_before, self.partly_there)
         lines += _resubmitted(self.resubmitted)
         lines += [
             ("cost", f"{self.cost_usd:.3f} USD" + (f" of {self.max_cost_usd:g}" if self.max_cost_usd else "")),
+            *self._price_of_passed(),
             *self._price(),
             ("time", duration(self.seconds)),
             ("requests per image", f"{per_image} ({calls})" if calls else per_image),
@@ -410,6 +444,23 @@ class Receipt:
         if self.stopped_because:
             lines.append(("stopped", self.stopped_because))
         return lines
+
+    def _gate_lines(self) -> list[tuple[str, str]]:
+        """Say how many images were flagged, why, and what became of them."""
+        if not self.flags:
+            return []
+        why = ", ".join(f"{count:,} {reason}" for reason, count in self.flags.items())
+        lines = [("flagged", f"{why}; {self.passed:,} passed")]
+        if self.dropped:
+            lines.append(("dropped", f"{self.dropped:,} of the flagged ones: paid, and not stored"))
+        if self.rerolled:
+            lines.append(("made again", f"{self.rerolled:,} in the place of flagged ones, each with the next seed"))
+        return lines
+
+    def _price_of_passed(self) -> list[tuple[str, str]]:
+        if not self.passed:
+            return []
+        return [("a passed image", f"{self.cost_usd / self.passed:.4f} USD ({self.passed:,} passed)")]
 
     def _price(self) -> list[tuple[str, str]]:
         if not self.paid or self.price_usd is None or self.set_price_usd in {None, self.price_usd}:
@@ -465,8 +516,9 @@ def markdown_table(title: str, lines: Iterable[tuple[str, str]]) -> str:
     return "\n".join([f"## {title}", "", "| | |", "| --- | --- |", *rows, ""])
 
 
-def _held(failed: int, unknown: int, partly: int) -> list[tuple[str, str]]:
+def _held(failed: int, flagged: int, unknown: int, partly: int) -> list[tuple[str, str]]:
     lines = [("failed before", f"{failed:,} left alone: --retry failed tries them again")] if failed else []
+    lines += [("flagged before", f"{flagged:,} dropped, and left alone: --retry flagged pays again")] if flagged else []
     lines += [("unknown before", f"{unknown:,} perhaps paid for: held, and not submitted again")] if unknown else []
     lines += [("partly there", f"{partly:,} lack some of their images: left alone")] if partly else []
     return lines

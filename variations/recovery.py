@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from variations import errors
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
+from variations.gate import Gate
 from variations.known import Before, Known
 from variations.layout import journal_prefix, plan_key, receipt_key
 from variations.ledger.journal import Journal, Note, read_notes
@@ -171,12 +172,12 @@ class Settler:
         shard = await read_shard(self._storage, run_id, number)
         if any(item.request_id is None for item in young):
             await adopt_notes(journal, await self._notes_of(run_id), young)
-        variations = shard.variations()
+        variations = shard.variations(journal.story)
         for item in gone:
             await journal.append(self._given_up(item, variations[item.variation_id]))
         unsettled = unsettled_of(young, variations, now=now, asked=asked)
         try:
-            outcomes = await self._engine.resume(unsettled, journal)
+            outcomes = await self._engine.resume(unsettled, journal, gate=await self._gate_of(run_id))
         finally:
             await journal.aclose()
         self.result.looked_for += len(unsettled)
@@ -192,6 +193,7 @@ class Settler:
         for outcome in outcomes:
             self.result.kept += outcome.status == "kept"
             self.result.failed += outcome.status == "failed"
+            self.result.dropped += outcome.status == "rejected"
             self.result.cost_usd += outcome.cost_usd if outcome.status != "unknown" else 0.0
             name = outcome.variation.variation_id
             # While the intent holds, the one who wrote it may only be asleep, and submit it yet.
@@ -215,6 +217,11 @@ class Settler:
         except errors.RunError as error:
             self._engine.stop(error)
 
+    async def _gate_of(self, run_id: str) -> Gate | None:
+        """Return by what a run's images are judged, whoever fetches them."""
+        planned = await read_planned(self._storage, run_id)
+        return planned.gate if planned is not None else None
+
     async def _notes_of(self, run_id: str) -> list[Note]:
         reading = self._notes.get(run_id)
         if reading is None:
@@ -229,7 +236,8 @@ def _note(known: Known, item: Item, before: Before) -> None:
     elif item.is_open:
         known.note("unknown", key, before)
     elif item.images:
-        known.note("failed", key, before)
+        is_flagged = any(image.status == "rejected" for image in item.images)
+        known.note("rejected" if is_flagged else "failed", key, before)
 
 
 def _lookable_seconds(item: Item) -> float:

@@ -21,6 +21,7 @@ from variations.engine.budget import NO_MONEY_USD
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
+from variations.engine.source_looks import SourceLooks
 from variations.errors import BudgetReached, InsufficientCredits, NoDataset, Replaced, RunError, StorageError
 from variations.estimate import read_manifest
 from variations.job import Job
@@ -36,6 +37,7 @@ from variations.publish import publish, read_known
 from variations.receipt import Plan, Receipt, RunStopped, check_leaks, started
 from variations.recovery import Settler, close_run
 from variations.source_hashes import SourceHashes
+from variations.source_images import SourceImages
 from variations.storage import Storage, open_storage
 from variations.tally import Recovery, Tally, UnknownItem
 from variations.workers.crew import Crew
@@ -465,13 +467,26 @@ async def running(
     writer: Writer | None = None,
 ) -> AsyncIterator[Run]:
     """Put a run together of parts that are open already, and give the dataset back at its end."""
-    engine = Engine(client, storage=storage, limits=limits, progress=progress, clock=clock, random=random)
+    gate = job.recipe.gate
+    looks = SourceLooks(SourceImages(local_files=True, http=client.http).fetch) if gate.sources else None
+    engine = Engine(
+        client,
+        storage=storage,
+        limits=limits,
+        progress=progress,
+        clock=clock,
+        random=random,
+        gate=gate,
+        looks=looks,
+    )
     writer = writer or Writer.this_process(since=clock.now())
     lock = DatasetLock(storage, writer=writer, clock=clock, lease_seconds=lease_seconds, lost=engine.stop)
     run = Run(job, storage=storage, engine=engine, limits=limits, clock=clock, writer=writer, lock=lock)
     try:
         yield run
     finally:
+        if looks is not None:
+            await looks.aclose()
         await run.aclose()
 
 

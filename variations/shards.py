@@ -10,8 +10,10 @@ from variations.dataset import outcomes_table, parquet_bytes
 from variations.errors import JournalDamaged
 from variations.layout import part_key, plan_shard_key, shard_part
 from variations.ledger.journal import Journal, read_tally
+from variations.ledger.story import Story
 from variations.models import Outcome, Variation
 from variations.plan import label_schema_of, variations_of
+from variations.rolls import is_vacant, with_rolls
 from variations.storage import Storage
 from variations.tally import Tally
 
@@ -25,9 +27,10 @@ class Shard:
     table: pa.Table
     signed: dict[str, str] = field(default_factory=dict, repr=False)
 
-    def variations(self) -> dict[str, Variation]:
-        """Return its variations by their ids, in their order."""
-        return {variation.variation_id: variation for variation in variations_of(self.table, signed=self.signed)}
+    def variations(self, story: Story) -> dict[str, Variation]:
+        """Return its variations by their ids, in their order, and those that its journal put in the place of some."""
+        planned = {variation.variation_id: variation for variation in variations_of(self.table, signed=self.signed)}
+        return with_rolls(planned, story)
 
 
 async def read_shard(storage: Storage, run_id: str, number: int, *, signed: dict[str, str] | None = None) -> Shard:
@@ -66,7 +69,7 @@ async def finish_shard(storage: Storage, journal: Journal, shard: Shard, *, mode
     if outcomes:
         content = await asyncio.to_thread(_rows, outcomes, shard, model)
         await storage.put(part_key(shard.run_id, shard_part(shard.number, number)), content)
-    tally = tally_of(journal, outcomes)
+    tally = tally_of(journal, shard, outcomes)
     await journal.end(tally.as_dict())
     return tally
 
@@ -97,18 +100,32 @@ async def close_shard(
 
 def outcomes_of(journal: Journal, shard: Shard, *, price_usd: float) -> list[Outcome]:
     """Return the rows that a shard's journal tells; `price_usd` is that of an image that may be paid for."""
-    return journal.story.outcomes(shard.variations().get, price_usd=price_usd)
+    return journal.story.outcomes(shard.variations(journal.story).get, price_usd=price_usd)
 
 
-def tally_of(journal: Journal, outcomes: list[Outcome]) -> Tally:
+def tally_of(journal: Journal, shard: Shard, outcomes: list[Outcome]) -> Tally:
     """Count what a shard's journal tells, and its rows."""
+    begun = {outcome.variation.variation_id for outcome in outcomes}
     tally = Tally(
-        variations=len({outcome.variation.variation_id for outcome in outcomes}),
+        variations=len(begun.intersection(shard.table.column("variation_id").to_pylist())),
         accepted=sum(len(item.request_ids) for item in journal.story.items.values()),
         accepted_twice=len(journal.story.accepted_twice()),
+        rerolls_left=_rerolls_left(outcomes),
     )
     tally.add(outcomes, run_id=journal.run_id)
     return tally
+
+
+def _rerolls_left(outcomes: list[Outcome]) -> int:
+    """Count the places that what was flagged has left vacant, and that are yet to be filled."""
+    filled = {outcome.variation.rolled_from for outcome in outcomes}
+    images: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        images.setdefault(outcome.variation.variation_id, []).append(outcome)
+    return sum(
+        name not in filled and is_vacant(made) and any(one.status == "rejected" and one.can_retry for one in made)
+        for name, made in images.items()
+    )
 
 
 def _rows(outcomes: list[Outcome], shard: Shard, model: str) -> bytes:

@@ -3,7 +3,8 @@
 import asyncio
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -146,14 +147,24 @@ def look_at(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Look:
     Raises:
         SourceUnavailable: it does not decode, or has more than `max_pixels`.
     """
+    with opened_upright(content, max_pixels=max_pixels) as upright:
+        return Look(perceptual_hash(upright), is_blank(upright))
+
+
+@contextmanager
+def opened_upright(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Yield the image in a file, upright; a JPEG no larger than needed to look at it.
+
+    Raises:
+        SourceUnavailable: it does not decode, or has more than `max_pixels`.
+    """
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise errors.SourceUnavailable(f"it has {width}×{height} pixels, more than {max_pixels:,}")
             image.draft("RGB", (_HASHED_SIDE, _HASHED_SIDE))
-            upright = ImageOps.exif_transpose(image)
-            return Look(perceptual_hash(upright), is_blank(upright))
+            yield ImageOps.exif_transpose(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise errors.SourceUnavailable(f"it has more than {max_pixels:,} pixels") from error
     except UnidentifiedImageError as error:

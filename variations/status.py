@@ -131,7 +131,7 @@ def _told(receipt: dict[str, Any]) -> str:
         found = receipt.get("recovery", {})
         return f"looked after what was open: {found.get('kept', 0):,} kept, {found.get('still_unknown', 0):,} unknown"
     parts = [f"{receipt['kept']:,} of {receipt['wanted']:,} kept"]
-    parts += [f"{receipt[name]:,} {name}" for name in ("failed", "unknown", "left") if receipt[name]]
+    parts += [f"{receipt[name]:,} {name}" for name in ("failed", "unknown", "dropped", "left") if receipt.get(name)]
     parts.append(f"{receipt['cost_usd']:.3f} USD")
     parts += [f"{receipt['cost_at_risk_usd']:.3f} at risk"] if receipt["cost_at_risk_usd"] else []
     return ", ".join(parts) + (f"; stopped: {receipt['stopped_by']}" if receipt["stopped_by"] else "")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from variations.failures import Failures
+from variations.gate import PASSED, reasons_of
 from variations.models import Outcome
 
 
@@ -41,6 +42,11 @@ class Tally:
     """What shards have come to so far; images, but for `accepted` and `accepted_twice`.
 
     Attributes:
+        dropped: made, paid, and dropped by the quality gate.
+        passed: of the kept ones those that the gate passed.
+        flags: those that it flagged, kept or dropped, by its reasons; an image may have several.
+        rerolled: images that were made in the place of a flagged one.
+        rerolls_left: variations that are yet to be made in such a place.
         failures: those that failed or are unknown, by their reason.
         variations: of which anything is known.
         accepted: submits that were accepted.
@@ -51,11 +57,16 @@ class Tally:
     kept: int = 0
     failed: int = 0
     unknown: int = 0
+    dropped: int = 0
+    passed: int = 0
+    rerolled: int = 0
+    rerolls_left: int = 0
     paid: int = 0
     cost_usd: float = 0.0
     cost_at_risk_usd: float = 0.0
     failures: dict[str, Failures] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
     variations: int = 0
     accepted: int = 0
     accepted_twice: int = 0
@@ -71,9 +82,14 @@ class Tally:
             else:
                 self.kept += outcome.status == "kept"
                 self.failed += outcome.status == "failed"
+                self.dropped += outcome.status == "rejected"
                 self.paid += outcome.cost_usd > 0
                 self.cost_usd += outcome.cost_usd
-            if outcome.status != "kept":
+            self.rerolled += outcome.variation.roll > 0
+            if outcome.measures is not None:
+                self.flags.update(reasons_of(outcome.measures.verdict))
+                self.passed += outcome.status == "kept" and outcome.measures.verdict == PASSED
+            if outcome.status in {"failed", "unknown"}:
                 self._failures(outcome.error_code or "error", outcome.status, outcome.can_retry).add(outcome)
             if outcome.image:
                 self.notes.update(note.split(":")[0] for note in outcome.image.notes)
@@ -103,6 +119,7 @@ class Tally:
         for one in other.failures.values():
             self._failures(one.code, one.status, one.can_retry).merge(one)
         self.notes += other.notes
+        self.flags += other.flags
         self.unknowns.update(other.unknowns)
 
     def summary(self) -> str:
@@ -110,6 +127,7 @@ class Tally:
         parts = [f"{self.kept:,} kept"]
         parts += [f"{self.failed:,} failed"] if self.failed else []
         parts += [f"{self.unknown:,} unknown"] if self.unknown else []
+        parts += [f"{self.dropped:,} flagged and dropped"] if self.dropped else []
         return ", ".join([*parts, f"{self.cost_usd:.2f} USD"])
 
     def as_dict(self) -> dict[str, Any]:
@@ -117,7 +135,8 @@ class Tally:
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         unknowns = {name: asdict(item) for name, item in self.unknowns.items()}
         failures = {name: asdict(one) for name, one in self.failures.items()}
-        return {**values, "failures": failures, "notes": dict(self.notes), "unknowns": unknowns}
+        more = {"flags": dict(self.flags), "unknowns": unknowns}
+        return {**values, "failures": failures, "notes": dict(self.notes), **more}
 
     @classmethod
     def of_dict(cls, values: Mapping[str, Any]) -> "Tally":
@@ -125,12 +144,13 @@ class Tally:
         known = {one.name: values[one.name] for one in fields(cls) if one.name in values}
         failures = {name: Failures(**one) for name, one in values.get("failures", {}).items()}
         unknowns = {name: UnknownItem(**item) for name, item in values.get("unknowns", {}).items()}
-        return cls(**{**known, "notes": Counter(values.get("notes", {})), "failures": failures, "unknowns": unknowns})
+        counters = {name: Counter(values.get(name, {})) for name in ("notes", "flags")}
+        return cls(**{**known, **counters, "failures": failures, "unknowns": unknowns})
 
 
 _SUMS: Final = (
     *("kept", "failed", "unknown", "paid", "cost_usd", "cost_at_risk_usd"),
-    *("variations", "accepted", "accepted_twice"),
+    *("dropped", "passed", "rerolled", "rerolls_left", "variations", "accepted", "accepted_twice"),
 )
 
 
@@ -142,6 +162,7 @@ class Recovery:
         closed_run: the run that had ended without a word, if there was one.
         looked_for: variations that were open.
         kept, failed: images of them that were fetched, and of which it is known now that there will be none.
+        dropped: of them that were fetched, flagged and dropped.
         cost_usd: what the API charged for these; it was at risk before.
         still_unknown: variations that are open still.
     """
@@ -152,11 +173,13 @@ class Recovery:
     failed: int = 0
     cost_usd: float = 0.0
     still_unknown: int = 0
+    dropped: int = 0
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values for people; none if there was nothing to do."""
         lines = [("closed", f"the run {self.closed_run}, which had ended without a word")] if self.closed_run else []
         if self.looked_for:
             found = [f"{self.kept:,} images kept", f"{self.failed:,} failed", f"{self.cost_usd:.3f} USD"]
+            found[2:2] = [f"{self.dropped:,} flagged and dropped"] if self.dropped else []
             lines.append(("recovered", f"{', '.join(found)}; {self.looked_for:,} were open"))
         return lines

@@ -35,9 +35,9 @@ def run(
 
     Ctrl-C stops submitting, finishes what is in flight and publishes it; a second one exits at once.
 
-    Exit codes: 0 all kept; 3 some failed, were rejected or are unknown, in this run or before; 4 stopped, before the
-    end or before the start (key, bucket, network, another run at work); 5 something leaks between splits, with
-    --fail-on-leak; 2 bad input; 130 interrupted by a second Ctrl-C; 1 anything else.
+    Exit codes: 0 all kept, or dropped by order; 3 some failed, were rejected or are unknown, in this run or before; 4
+    stopped, before the end or before the start (key, bucket, network, another run at work); 5 something leaks between
+    splits, with --fail-on-leak; 2 bad input; 130 interrupted by a second Ctrl-C; 1 anything else.
 
     Args:
         source: manifest or prefix of images: s3://…, file://… or a path; may hold {date}, {year}, {month} and {day}.

@@ -9,6 +9,7 @@ import pytest
 from config import Settings, load_settings
 from config.settings import variable_of
 from variations.errors import SettingsError
+from variations.gate import Gate
 from variations.parameters import PARAMETER_NAMES, Parameters
 from variations.plan import Recipe
 
@@ -348,3 +349,21 @@ def test_settings_do_not_change() -> None:
     """They are read once and passed down."""
     with pytest.raises(ValueError, match="frozen"):
         load_settings().guidance = 5.0
+
+
+def test_the_gate_is_set_by_its_own_names() -> None:
+    """Each threshold, and what becomes of what is flagged."""
+    changed = {"on_flagged": "reroll", "max_rolls": 5, "gate_blank": 12, "gate_copy": 2, "gate_lost": 30}
+    settings = load_settings({**changed, "gate_twin": 0, "gate_size_percent": 3, "gate_sources": False})
+    assert settings.recipe().gate == Gate(
+        on_flagged="reroll",
+        max_rolls=5,
+        blank=12,
+        size_percent=3,
+        copy_bits=2,
+        lost_bits=30,
+        twin_bits=0,
+        sources=False,
+    )
+    assert load_settings({"retry": "flagged"}).recipe().retry_flagged
+    assert not load_settings({"retry": "failed"}).recipe().retry_flagged

@@ -60,7 +60,15 @@ def test_a_person_finds_first_what_is_asked_first() -> None:
 def test_choices_are_drop_downs() -> None:
     """With the values that are allowed."""
     choices = {name: field["enum"] for name, field in forms()["augment"]["properties"].items() if "enum" in field}
-    assert set(choices) == {"leak_check", "retry", "aspect_ratio", "megapixels", "output_format", "unknown"}
+    assert set(choices) == {
+        "leak_check",
+        "retry",
+        "aspect_ratio",
+        "megapixels",
+        "output_format",
+        "on_flagged",
+        "unknown",
+    }
     assert len(choices["aspect_ratio"]) == 11
 
 

@@ -28,7 +28,7 @@ from variations.dataset import (
     unified,
 )
 from variations.errors import ManifestError
-from variations.models import Metrics, Outcome, RejectedSource
+from variations.models import Measures, Metrics, Outcome, RejectedSource
 from variations.parameters import PARAMETER_NAMES, Parameters
 
 from .examples import NO_LABELS, SIGNATURE, SIGNED, nameless, outcome, source, variation
@@ -46,7 +46,9 @@ error_code: string
 error: string
 can_retry: bool
 notes: string
+verdict: string
 attempt: int32 not null
+roll: int32
 redux_image: string
 aspect_ratio: string
 disable_safety_checker: bool
@@ -62,6 +64,10 @@ height: int32
 bytes: int64
 format: string
 sha256: string
+contrast: double
+phash: string
+source_distance: int32
+sibling_distance: int32
 request_id: string
 output_url: string
 run_id: string not null
@@ -103,7 +109,7 @@ def merged(*tables: pa.Table) -> pa.Table:
 def test_the_schema_is_this_one() -> None:
     """Names, types and order; who changes them raises `SCHEMA_VERSION`."""
     assert str(SCHEMA) == GOLDEN.strip()
-    assert SCHEMA_VERSION == 3
+    assert SCHEMA_VERSION == 4
 
 
 def test_the_apis_parameters_are_columns_by_their_own_names() -> None:
@@ -126,6 +132,9 @@ def test_the_row_of_a_kept_image() -> None:
         metrics=Metrics(cost_usd=9, queue_seconds=1.5, inference_seconds=14.25, total_seconds=15.75),
         polls=3,
         cost_usd=0.031,
+        measures=Measures(
+            contrast=87.5, phash=f"{255:016x}", source_distance=22, sibling_distance=2, verdict="flagged: twin"
+        ),
     )
     (row,) = table_of(made).to_pylist()
     assert row == {
@@ -141,7 +150,9 @@ def test_the_row_of_a_kept_image() -> None:
         "error": None,
         "can_retry": None,
         "notes": None,
+        "verdict": "flagged: twin",
         "attempt": 1,
+        "roll": 0,
         "redux_image": "https://h/a.jpg",
         "aspect_ratio": "1:1",
         "disable_safety_checker": False,
@@ -157,6 +168,10 @@ def test_the_row_of_a_kept_image() -> None:
         "bytes": 5,
         "format": "jpg",
         "sha256": "0" * 64,
+        "contrast": 87.5,
+        "phash": "00000000000000ff",
+        "source_distance": 22,
+        "sibling_distance": 2,
         "request_id": "r-1",
         "output_url": "https://images.segmind.com/1.jpg",
         "run_id": "run-1",
@@ -169,7 +184,7 @@ def test_the_row_of_a_kept_image() -> None:
         "polls": 3,
         "cost_usd": 0.031,
         "model": "flux-redux-dev",
-        "schema_version": 3,
+        "schema_version": 4,
     }
 
 
@@ -183,13 +198,23 @@ def test_the_row_of_an_image_that_is_not_there(status: str) -> None:
     assert {row[name] for name in ("file_name", "width", "height", "bytes", "format", "sha256", "notes")} == {None}
 
 
+def test_the_row_of_an_image_that_was_dropped() -> None:
+    """It has its measures, its price and the address of its file, and lies nowhere in the dataset."""
+    measures = Measures(contrast=0.0, phash="0" * 16, verdict="flagged: blank")
+    made = outcome("rejected", measures=measures, error_code="flagged", cost_usd=0.031, output_url="https://h/1.jpg")
+    (row,) = table_of(made).to_pylist()
+    expected = {"status": "rejected", "verdict": "flagged: blank", "contrast": 0.0, "cost_usd": 0.031, "attempt": 1}
+    assert row.items() >= {**expected, "error_code": "flagged", "output_url": "https://h/1.jpg"}.items()
+    assert row["file_name"] is None
+
+
 def test_the_row_of_a_refused_row() -> None:
     """Nothing was asked for, so nothing was tried."""
     refused = RejectedSource(7, "guidance is 99", "cat", "https://h/a.jpg", {"class": "cat"})
     (row,) = refused_table(refused, labels=labelled(**{"class": pa.string()})).to_pylist()
     wanted = {"source_id": "cat", "source_uri": "https://h/a.jpg", "status": "rejected", "error_code": "bad_row"}
     assert row.items() >= {**wanted, "error": "row 7: guidance is 99", "attempt": 0, "class": "cat"}.items()
-    assert row.items() >= {"cost_usd": 0.0, "polls": 0, "schema_version": 3, "output_index": 0}.items()
+    assert row.items() >= {"cost_usd": 0.0, "polls": 0, "schema_version": 4, "output_index": 0}.items()
     assert {row[name] for name in (*PARAMETER_NAMES, "redux_image", "file_name", "request_id")} == {None}
     assert len(bytes.fromhex(row["variation_id"])) == 16
 

@@ -72,6 +72,7 @@ def test_a_failure_says_how_many_and_why() -> None:
         (errors.InsufficientCredits, "PausedCredits"),
         (errors.SpendLimitReached, "PausedCredits"),
         (errors.DatasetBusy, "PausedBusy"),
+        (errors.NothingPasses, "PausedQuality"),
         (errors.ServiceDown, "PausedService"),
         (errors.Unauthorized, "Failed"),
         (errors.ManifestError, "Failed"),

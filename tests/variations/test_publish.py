@@ -192,6 +192,7 @@ async def test_what_is_known_of_a_dataset(dataset: Storage) -> None:
     """What is kept is done, what is unknown is held, failed ones have their last attempt, refused rows are nothing."""
     made = [outcome("kept", of=variation("a")), outcome("unknown", of=variation("b"))]
     made.append(outcome("failed", of=variation("c", attempt=3), request_id=None))
+    made.append(outcome("rejected", of=variation("d")))
     await write_part(dataset, RUNS[0], made, shard=7)
     await refuse(dataset, RUNS[0], RejectedSource(3, "no URI"))
     for _ in range(2):
@@ -200,7 +201,39 @@ async def test_what_is_known_of_a_dataset(dataset: Storage) -> None:
         assert known.unknown == {bytes.fromhex(variation("b").variation_id): Before(1, RUNS[0], 7, "r")}
         assert known.held == known.unknown
         assert known.failed == {bytes.fromhex(variation("c").variation_id): Before(3, RUNS[0], 7, None)}
+        assert known.flagged == {bytes.fromhex(variation("d").variation_id): Before(1, RUNS[0], 7, "r")}
         await publish(dataset, RUNS[:1])
+
+
+@pytest.mark.parametrize("statuses", [("rejected", "failed"), ("failed", "rejected")])
+async def test_of_the_images_of_a_request_one_that_was_dropped_says_most(
+    dataset: Storage, statuses: tuple[str, str]
+) -> None:
+    """But for one that is unknown, and one that is there."""
+    of_request = [outcome(status, output_index=at) for at, status in enumerate(statuses)]
+    await write_part(dataset, RUNS[0], of_request)
+    key = bytes.fromhex(variation().variation_id)
+    known = await read_known(dataset, runs=RUNS[:1])
+    assert (set(known.flagged), known.failed, known.is_vacant(key)) == ({key}, {}, True)
+    await write_part(dataset, RUNS[1], [*of_request, outcome("unknown", output_index=2)])
+    known = await read_known(dataset, runs=RUNS[1:2])
+    assert (set(known.unknown), known.flagged, known.is_vacant(key)) == ({key}, {}, False)
+    await write_part(dataset, RUNS[2], [*of_request, outcome("kept", output_index=2)])
+    known = await read_known(dataset, runs=RUNS[2:3])
+    assert (known.done, known.is_vacant(key)) == ({key}, False)
+
+
+async def test_what_was_dropped_is_no_refused_row(dataset: Storage) -> None:
+    """A later run that uses its source does not end its row: it was paid."""
+    await write_part(dataset, RUNS[0], [outcome("rejected", of=variation("a"), cost_usd=0.031)])
+    await refuse(dataset, RUNS[0], RejectedSource(3, "no URI", source_id="b"))
+    await write_part(
+        dataset, RUNS[1], [outcome(of=variation(name, variation_id=f"{at:032x}")) for at, name in enumerate("ab")]
+    )
+    await publish(dataset, RUNS[:1])
+    await publish(dataset, RUNS[1:2])
+    rows = [(row["source_id"], row["status"]) for row in await rows_of(dataset)]
+    assert sorted(rows) == [("a", "kept"), ("a", "rejected"), ("b", "kept")]
 
 
 async def test_an_image_that_is_unknown_beside_a_kept_one_is_held(dataset: Storage) -> None:

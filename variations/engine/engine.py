@@ -34,8 +34,10 @@ from variations.engine.rate import NoMoreNew, RateLimit
 from variations.engine.request import Log, Request, Unsettled
 from variations.engine.schedule import schedule_of
 from variations.engine.slots import Slots
+from variations.engine.source_looks import SourceLooks
 from variations.engine.sources import SourceUrls
 from variations.engine.submitter import HISTORY_SECONDS, Submitter
+from variations.gate import Gate
 from variations.ledger.records import FoundIn, Record, Settled, Withdrawn
 from variations.models import (
     Completed,
@@ -45,12 +47,16 @@ from variations.models import (
     OutcomeStatus,
     Variation,
 )
+from variations.rolls import is_vacant, next_roll
 from variations.storage import Storage
 from variations.uris import public_uri
 
 logger = logging.getLogger(__name__)
 
 LAST_WORD_SECONDS: Final = 5.0
+# So many requests in a row whose images were all flagged and dropped: where half of them are, that is one chance in
+# four billion.
+FLAGGED_ITEMS: Final = 32
 # After acceptance these alone say for certain that no image is to be had; anything else leaves it unknown. An output
 # that could not be fetched is there for days.
 CERTAIN: Final = (errors.InferenceFailed, errors.OutputInvalid, errors.OutputMissing)
@@ -79,11 +85,14 @@ class Engine:
         clock, random: time, and numbers from 0 to 1.
         schedule: when to poll; as the limits ask for, if not given.
         more_budget: where the budget is shared, asks for more of it (see `Budget`).
+        gate: which images are flagged, and what becomes of those.
+        looks: what sources look like, to compare their images with; None where that is not asked for.
 
     Attributes:
         clock: time.
         rate: the request limit, as far as it is known.
         stopped_by: why nothing more is submitted, if that is so.
+        gate: which images are flagged, and what becomes of those.
     """
 
     def __init__(
@@ -97,6 +106,8 @@ class Engine:
         random: Callable[[], float] = random_module.random,
         schedule: PollingSchedule | None = None,
         more_budget: Callable[[float], Awaitable[Granted]] | None = None,
+        gate: Gate = Gate(),  # noqa: B008 - frozen
+        looks: SourceLooks | None = None,
     ) -> None:
         self._client = client
         self._limits = limits
@@ -121,6 +132,7 @@ class Engine:
         # What is done and not yet stored is bounded too: where outputs cannot be had, nothing more is paid for.
         self._unsettled = Slots(lambda: schedule.most_in_flight + 2 * limits.max_images_in_memory)
         self._paid_in_vain_in_a_row = 0
+        self._flagged_in_a_row = 0
         self.budget = Budget(limits.max_cost_usd, price_usd=limits.price_usd, more=more_budget)
         self._submitter = Submitter(
             client,
@@ -137,8 +149,13 @@ class Engine:
         self._grace: asyncio.Task[None] | None = None
         self._policy = OutputPolicy(urlsplit(client.endpoint.base_url).hostname or "", limits.output_hosts)
         self._outputs = OutputStore(
-            self._fetch, storage=storage, max_images=limits.max_images_in_memory, pause=self._back_off
+            self._fetch,
+            storage=storage,
+            max_images=limits.max_images_in_memory,
+            pause=self._back_off,
+            looks=looks,
         )
+        self.gate = gate
         self._schedule = schedule
         self.stopped_by: errors.RunError | errors.RunPaused | None = None
 
@@ -209,12 +226,19 @@ class Engine:
         """
         return await self._each((Request(variation) for variation in variations), log or NoLog())
 
-    async def resume(self, items: Iterable[Unsettled], log: Log | None = None) -> list[Outcome]:
+    async def resume(
+        self, items: Iterable[Unsettled], log: Log | None = None, *, gate: Gate | None = None
+    ) -> list[Outcome]:
         """Fetch what earlier runs submitted; submits nothing. Returns what is known now of each image.
 
         What is still unknown is not written down again.
+
+        Args:
+            items: that were submitted.
+            log: where it is written down.
+            gate: of the run that submitted them; this engine's own, if not given.
         """
-        return await self._each(map(Request.of_unsettled, items), log or NoLog())
+        return await self._each((Request.of_unsettled(item, gate=gate) for item in items), log or NoLog())
 
     def is_another(self, request_id: str) -> None:
         """Remember that a request is known to be some variation's, which none that is looked for can be."""
@@ -230,12 +254,38 @@ class Engine:
                     self._slots.release()
                     self._unsettled.release()
                     break
-                item = group.create_task(self._make(request, log, outcomes))
+                item = group.create_task(self._fill(request, log, outcomes))
                 self._items.add(item)
                 item.add_done_callback(self._items.discard)
         return outcomes
 
-    async def _make(self, request: Request, log: Log, outcomes: list[Outcome]) -> None:
+    async def _fill(self, request: Request, log: Log, outcomes: list[Outcome]) -> None:
+        """Make a variation, and what takes its place where it is flagged; the caller took the slot of the first one."""
+        following: Request | None = request
+        while following is not None:
+            made = await self._make(following, log, outcomes)
+            following = self._next_roll(following, made)
+            if following is not None:
+                await self._take_slot()
+
+    def _next_roll(self, request: Request, made: list[Outcome]) -> Request | None:
+        variation = request.variation
+        # Who resumes submits nothing: the next run, or whoever has the shard, fills the place.
+        may_roll = not request.is_resumed and self.stopped_by is None and variation.roll + 1 < self.gate.rolls
+        if not may_roll or not is_vacant(made):
+            return None
+        self.progress.rerolled += len(made)
+        return Request(next_roll(variation))
+
+    async def _take_slot(self) -> None:
+        await self._unsettled.acquire()
+        try:
+            await self._slots.acquire()
+        except BaseException:
+            self._unsettled.release()
+            raise
+
+    async def _make(self, request: Request, log: Log, outcomes: list[Outcome]) -> list[Outcome]:
         made: list[Outcome] = []
         try:
             made = await self._made(request, log)
@@ -246,7 +296,7 @@ class Engine:
         except errors.RunError as error:
             # What cannot be written down is not done; the next run finds what can be found.
             self.stop(error)
-            return
+            return []
         finally:
             self._unsettled.release()
             self._settle_money(request, made)
@@ -255,6 +305,7 @@ class Engine:
             for outcome in made:
                 self.count(outcome)
             self._check_what_is_paid(made)
+        return made
 
     async def _take_back(self, request: Request, log: Log) -> None:
         """Write down that an intent came to nothing, on the way out: else it would be held as perhaps paid for."""
@@ -299,6 +350,7 @@ class Engine:
         """Take a request from submit to completion; the slot, which the caller took, is given back at its end."""
         try:
             if not request.is_resumed:
+                self._outputs.expect(request.variation)
                 await self._submitter.submit(request, log)
             elif request.request_id is None:
                 patience = HISTORY_SECONDS / 2 - (self.clock.monotonic() - request.submitted)
@@ -320,6 +372,7 @@ class Engine:
         made = min(wanted, len(completed.outputs))
         cost_usd = completed.metrics.cost_usd
         shared_by = wanted if request.is_from_history else made
+        gate = request.gate or self.gate
         cost_each = self.budget.price_usd if cost_usd is None else cost_usd / shared_by
 
         async def keep(index: int) -> Outcome:
@@ -328,12 +381,23 @@ class Engine:
                 return self._missing(request, outcome, made=made)
             outcome = replace(outcome, cost_usd=cost_each, output_url=public_uri(completed.outputs[index].url))
             try:
-                image = await self._outputs.keep(request.variation, completed.outputs[index], output_index=index)
+                brought = await self._outputs.keep(
+                    request.variation, completed.outputs[index], output_index=index, gate=gate
+                )
             except Exception as error:  # noqa: BLE001 - nor may one image take the others of its request with it
                 code, text = _code_and_text(error)
                 status = self._blame(request, error)
                 return replace(outcome, status=status, error_code=code, error=text, can_retry=_can_retry(error, status))
-            return replace(outcome, status="kept", image=image)
+            if brought.image is None:
+                return replace(
+                    outcome,
+                    status="rejected",
+                    measures=brought.measures,
+                    error_code=errors.Flagged.code,
+                    error=brought.reason,
+                    can_retry=request.variation.roll + 1 < gate.rolls,
+                )
+            return replace(outcome, status="kept", image=brought.image, measures=brought.measures)
 
         return list(await asyncio.gather(*(keep(index) for index in range(wanted))))
 
@@ -407,11 +471,24 @@ class Engine:
                 progress.failed += 1
             case "unknown":
                 progress.unknown += 1
+            case "rejected":
+                progress.dropped += 1
 
     def _check_what_is_paid(self, made: list[Outcome]) -> None:
         """Stop where request after request is paid for and none brings an image: going on would only cost."""
         if any(outcome.status == "kept" for outcome in made):
+            self._paid_in_vain_in_a_row = self._flagged_in_a_row = 0
+        elif any(outcome.status == "rejected" for outcome in made):
             self._paid_in_vain_in_a_row = 0
+            self._flagged_in_a_row += 1
+            if self._flagged_in_a_row >= FLAGGED_ITEMS:
+                last = next(outcome.error for outcome in reversed(made) if outcome.status == "rejected")
+                self.stop(
+                    errors.NothingPasses(
+                        f"{FLAGGED_ITEMS} paid requests in a row were flagged and dropped ({last}); look at their "
+                        "output_url, then run the same command with another threshold, or with on_flagged keep"
+                    )
+                )
         elif any(outcome.cost_usd for outcome in made):
             self._paid_in_vain_in_a_row += 1
             if self._paid_in_vain_in_a_row >= OUTAGE_ITEMS:

@@ -14,6 +14,8 @@ class Progress:
         total: images wanted of this run; None until it is planned.
         step: what it does until then.
         in_flight: requests accepted and not yet done.
+        dropped: flagged by the quality gate, and not stored.
+        rerolled: of the dropped ones those in whose place another one is made.
         cost_usd: spent, what may be spent on unknown ones included.
         requests: calls made of the API, by kind.
         refused: of them for the plan's request limit (429).
@@ -27,6 +29,8 @@ class Progress:
     kept: int = 0
     failed: int = 0
     unknown: int = 0
+    dropped: int = 0
+    rerolled: int = 0
     cost_usd: float = 0.0
     requests: dict[str, int] = field(default_factory=dict)
     refused: int = 0
@@ -36,13 +40,14 @@ class Progress:
     @property
     def settled(self) -> int:
         """Images of which it is known what became."""
-        return self.kept + self.failed + self.unknown
+        return self.kept + self.failed + self.unknown + self.dropped - self.rerolled
 
     def line(self) -> str:
         """Say it in one line."""
         parts = [f"{self.settled:,} of {self.total or 0:,} images", f"{self.kept:,} kept"]
         parts += [f"{self.failed:,} failed"] if self.failed else []
         parts += [f"{self.unknown:,} unknown"] if self.unknown else []
+        parts += [f"{self.dropped:,} flagged and dropped"] if self.dropped else []
         parts += [f"{self.in_flight} in flight", f"{self.cost_usd:.2f} USD"]
         parts += [f"about {self.limit_found:.0f} requests a minute allowed"] if self.limit_found else []
         return ", ".join(parts) + (" (stopping)" if self.stopping else "")

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from variations.engine.sources import HandedOver
+from variations.gate import Gate
 from variations.ledger.records import FoundIn, Record
 from variations.models import Variation
 
@@ -39,6 +40,7 @@ class Request:
         accepted: when the answer was there that it is accepted, by the same clock; 0 where an earlier run had it.
         reserved_images: for which the budget holds money back.
         is_resumed: an earlier run submitted it.
+        gate: by which its images are judged, where that is not the engine's.
     """
 
     variation: Variation
@@ -54,9 +56,10 @@ class Request:
     reserved_images: int = 0
     is_resumed: bool = False
     is_from_history: bool = False
+    gate: Gate | None = None
 
     @classmethod
-    def of_unsettled(cls, item: Unsettled) -> "Request":
+    def of_unsettled(cls, item: Unsettled, *, gate: Gate | None = None) -> "Request":
         """Return the request that an earlier run left open."""
         return cls(
             item.variation,
@@ -67,6 +70,7 @@ class Request:
             submitted=item.intended,
             may_be_accepted=True,
             is_resumed=True,
+            gate=gate,
         )
 
 

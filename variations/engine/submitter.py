@@ -157,4 +157,6 @@ def intent_of(variation: Variation, redux_image: str | None) -> Intended:
         attempt=variation.attempt,
         redux_image=redux_image,
         before=variation.before,
+        rolled_from=variation.rolled_from,
+        seed=variation.parameters.seed if variation.rolled_from else None,
     )

@@ -25,13 +25,16 @@ class Intended:
     """The variation is about to be submitted: from here on it may be paid for.
 
     `redux_image` is the source as it is sent, without a signature: by it and the parameters the request is found in
-    the API's history. `before` is the attempt that this one repeats.
+    the API's history. `before` is the attempt that this one repeats. What was not planned, as it takes the place of a
+    variation that was flagged, names that in `rolled_from`, and its own `seed`.
     """
 
     variation_id: str
     attempt: int
     redux_image: str | None = None
     before: Attempt | None = None
+    rolled_from: str | None = None
+    seed: int | None = None
     kind: Literal["intended"] = "intended"
 
 

@@ -17,6 +17,8 @@ class Item:
     """One variation, as far as its shard's journal tells.
 
     Attributes:
+        rolled_from: the variation whose place it took, as that was flagged, where it was not planned.
+        seed: of one that was not planned.
         intended_at: when its last intent was written, by the store's clock.
         accepted_at: when its request id was.
         request_ids: of every accepted submit; more than one is what must never be.
@@ -28,6 +30,8 @@ class Item:
     attempt: int = 1
     redux_image: str | None = None
     before: Attempt | None = None
+    rolled_from: str | None = None
+    seed: int | None = None
     intended_at: datetime | None = None
     accepted_at: datetime | None = None
     request_ids: list[str] = field(default_factory=list)
@@ -92,6 +96,7 @@ class Story:
             case Intended():
                 item = self._item(record.variation_id)
                 item.attempt, item.redux_image, item.before = record.attempt, record.redux_image, record.before
+                item.rolled_from, item.seed = record.rolled_from, record.seed
                 item.intended_at = at
                 item.is_withdrawn = False
             case Accepted():

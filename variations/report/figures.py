@@ -29,8 +29,8 @@ _NEEDED: Final = (
     *("source_distance", "sibling_distance"),
 )
 _RECEIPT: Final = (
-    *("run_id", "started_at", "seconds", "wanted", "kept", "failed", "unknown", "cost_usd", "requests_per_image"),
-    *("stopped_by", "leaks"),
+    *("run_id", "started_at", "seconds", "wanted", "kept", "failed", "unknown", "dropped", "cost_usd"),
+    *("requests_per_image", "stopped_by", "leaks"),
 )
 # Above this share of the values the last bar takes all: one straggler would squeeze the others into one.
 _SHOWN_SHARE: Final = 0.995

@@ -27,13 +27,13 @@ _MOST_EXACT: Final = 2**53
 
 # Where a column stands beside an image. What is in no group is a label.
 GROUPS: Final = {
-    "Outcome": ("status", "verdict", "error_code", "error", "can_retry", "notes", "attempt"),
+    "Outcome": ("status", "verdict", "error_code", "error", "can_retry", "notes", "attempt", "roll"),
     "Source": ("source_id", "source_uri", "redux_image", "split", "group_id"),
     "Labels": (),
     "Parameters": PARAMETER_NAMES,
     "Image": (
         *("file_name", "width", "height", "bytes", "format", "sha256"),
-        *("phash", "source_distance", "sibling_distance", "output_index"),
+        *("contrast", "phash", "source_distance", "sibling_distance", "output_index"),
     ),
     "Request": (
         *("run_id", "shard", "request_id", "submitted_at", "completed_at", "queue_seconds", "inference_seconds"),

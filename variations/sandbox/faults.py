@@ -13,6 +13,8 @@ FAULTS: Final[dict[str, str]] = {
     "failed": "the request ends as FAILED",
     "slow": "the request takes ten times its latency",
     "fewer_outputs": "a request for several images delivers fewer; one for a single image is left alone",
+    "output_blank": "the request makes black images, as a block does, and is charged",
+    "output_copy": "the request makes copies of its source, and is charged",
     "status_500": "a status call is answered with 500",
     "status_502": "a status call is answered with 502",
     "result_500": "a result call (v2, or the v1 poll) is answered with 500",

@@ -72,6 +72,7 @@ class Outputs:
                 key=key,
                 output_format=request.value("output_format"),
                 output_quality=request.value("output_quality"),
+                made=record.made,
             ),
         )
         self._cache.put(f"{record.request_id}/{index}", content, size_bytes=len(content))

@@ -11,10 +11,12 @@ import hashlib
 import io
 import random
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Made = Literal["variation", "blank", "copy"]
 
 DISCLAIMER: Final = "Made by the sandbox of 'variations' from the source image; this is not FLUX."
 CONTENT_TYPES: Final = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
@@ -96,7 +98,13 @@ def decode_source(content: bytes) -> DecodedSource:
 
 
 def make_variation(
-    source: DecodedSource, *, size: tuple[int, int], key: str, output_format: str, output_quality: int
+    source: DecodedSource,
+    *,
+    size: tuple[int, int],
+    key: str,
+    output_format: str,
+    output_quality: int,
+    made: Made = "variation",
 ) -> bytes:
     """Return the file of one variation.
 
@@ -106,7 +114,12 @@ def make_variation(
         key: everything else that it depends on: parameters, seed, output number.
         output_format: `jpg`, `png` or `webp`.
         output_quality: 0 to 100; not used for png.
+        made: a variation, or what goes wrong: a black image, or a copy of the source.
     """
+    if made == "blank":
+        return _encode(Image.new("RGB", size), output_format, output_quality)
+    if made == "copy":
+        return _encode(ImageOps.fit(source.image, size), output_format, output_quality)
     chances = random.Random(hashlib.sha256(source.digest + key.encode()).digest())  # noqa: S311 - it is a picture
     image = _crop(_canvas(source, size), size, chances)
     if chances.random() < 0.5:  # noqa: PLR2004 - a coin

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from variations.sandbox.images import CONTENT_TYPES
+from variations.sandbox.images import CONTENT_TYPES, Made
 from variations.sandbox.validation import InferenceRequest
 
 State = Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"]
@@ -32,6 +32,7 @@ class Record:
         cost_usd: what it was charged.
         remaining_credits: the balance after it.
         file_sizes: of its images, in bytes.
+        made: what its images are.
         work: the task that makes it, until it is over.
     """
 
@@ -50,6 +51,7 @@ class Record:
     cost_usd: float = 0.0
     remaining_credits: float = 0.0
     file_sizes: tuple[int, ...] = ()
+    made: Made = "variation"
     work: asyncio.Task[None] | None = field(default=None, repr=False)
 
     def state(self, now: float) -> State:

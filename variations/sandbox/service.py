@@ -150,6 +150,10 @@ class Service:
         delivered = wanted
         if wanted > 1 and self.faults.strikes("fewer_outputs"):
             delivered = self._chances.randrange(1, wanted)
+        if self.faults.strikes("output_blank"):
+            record.made = "blank"
+        elif self.faults.strikes("output_copy"):
+            record.made = "copy"
         error = FAILED_BY_ORDER if self.faults.strikes("failed") else None
         record.work = asyncio.create_task(
             self._work(record, request, images=delivered, error=error, price_usd=settings.price_usd)

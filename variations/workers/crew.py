@@ -177,6 +177,7 @@ class Crew:
         # What one that was killed did after its last sign of life is known by the journals alone.
         progress = self._engine.progress
         progress.kept, progress.failed, progress.unknown = tally.kept, tally.failed, tally.unknown
+        progress.dropped = tally.dropped
         progress.cost_usd = tally.cost_usd + tally.cost_at_risk_usd
         return tally
 
@@ -186,6 +187,8 @@ class Crew:
         progress.kept = own.kept + sum(sign.kept for sign in signs)
         progress.failed = own.failed + sum(sign.failed for sign in signs)
         progress.unknown = own.unknown + sum(sign.unknown for sign in signs)
+        progress.dropped = own.dropped + sum(sign.dropped for sign in signs)
+        progress.rerolled = own.rerolled + sum(sign.rerolled for sign in signs)
         progress.cost_usd = own.cost_usd + sum(sign.cost_usd for sign in signs)
         progress.in_flight = sum(sign.in_flight for sign in signs if sign.writer.token in living)
         progress.refused = own.refused + sum(sign.refused for sign in signs)

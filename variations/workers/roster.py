@@ -23,7 +23,7 @@ class Sign:
     Attributes:
         writer: the worker; its token is its name in the journals.
         label: what its scheduler calls it; the flow run's id.
-        kept, failed, unknown, in_flight: images.
+        kept, failed, unknown, dropped, rerolled, in_flight: images.
         cost_usd: spent, what may be spent on unknown ones included.
         price_usd: of an image, as the API charges it.
         requests, refused, limit_found: API calls by kind; how many of them were refused for the request limit; that
@@ -37,6 +37,8 @@ class Sign:
     kept: int = 0
     failed: int = 0
     unknown: int = 0
+    dropped: int = 0
+    rerolled: int = 0
     in_flight: int = 0
     cost_usd: float = 0.0
     price_usd: float = 0.0

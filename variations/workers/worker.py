@@ -17,6 +17,7 @@ from variations.engine.budget import Granted
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
+from variations.engine.source_looks import SourceLooks
 from variations.estimate import read_signed
 from variations.layout import parts_prefix
 from variations.ledger.journal import read_last
@@ -26,6 +27,7 @@ from variations.ledger.writer import Writer
 from variations.making import ShardMaker
 from variations.planned import Planned, read_planned
 from variations.recovery import shards_begun
+from variations.source_images import SourceImages
 from variations.storage import Storage, open_storage
 from variations.tally import Tally
 from variations.workers.roster import Roster, Sign
@@ -294,6 +296,8 @@ class WorkerRun:
             kept=progress.kept,
             failed=progress.failed,
             unknown=progress.unknown,
+            dropped=progress.dropped,
+            rerolled=progress.rerolled,
             in_flight=progress.in_flight,
             cost_usd=progress.cost_usd,
             price_usd=self.engine.budget.price_usd,
@@ -388,6 +392,8 @@ async def working(
         granted = await budget.more(needed_usd, price_usd=engine.budget.price_usd)
         return granted if engine.stopped_by is None else granted._replace(may_grow=False)
 
+    gate = planned.job().recipe.gate
+    looks = SourceLooks(SourceImages(local_files=True, http=client.http).fetch) if gate.sources else None
     engine = Engine(
         client,
         storage=storage,
@@ -396,6 +402,8 @@ async def working(
         clock=clock,
         random=random,
         more_budget=more if budget is not None else None,
+        gate=gate,
+        looks=looks,
     )
     worker = WorkerRun(
         planned,
@@ -410,6 +418,8 @@ async def working(
     try:
         yield worker
     finally:
+        if looks is not None:
+            await looks.aclose()
         await worker.leave()
 
 

@@ -1,5 +1,6 @@
 """The API of the world: what it accepted, and the HTTP transport through which a process talks to it."""
 
+import io
 import json
 import math
 import uuid
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import parse_qsl
 
 import httpx
+from PIL import Image
 
 from tests.variations.engine.simulation import BASE_URL, EPOCH, PRICE_USD, output_url, picture
 from variations.parameters import MODEL
@@ -78,11 +80,12 @@ class Billed:
 
 
 class Api:
-    """What the API knows."""
+    """What the API knows. Of what it makes, `blank_share` shows nothing; it may be set before anything is made."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
         self.requests: dict[str, ApiRequest] = {}
+        self.blank_share = 0.0
         self.skew_seconds = world.random.uniform(-1, 1) * world.rates.api_skew_seconds
         self._uploads = 0
 
@@ -171,7 +174,15 @@ class Api:
             request.missing_fetches -= 1
             return refusal(404, "Not found.")
         headers = {"content-type": "image/jpeg"}
-        return httpx.Response(200, content=output_content(request_id, int(index)), headers=headers)
+        return httpx.Response(200, content=self.content(request_id, int(index)), headers=headers)
+
+    def is_blank(self, request_id: str) -> bool:
+        """Return whether what a request makes shows nothing; its id, which was drawn, tells."""
+        return int(request_id[:8], 16) < self.blank_share * 2**32
+
+    def content(self, request_id: str, index: int) -> bytes:
+        """Return the content of an output."""
+        return output_content(request_id, index, is_blank=self.is_blank(request_id))
 
     def history(self, query: dict[str, str]) -> httpx.Response:
         """Tell a page of what shows in the history, newest first."""
@@ -369,10 +380,17 @@ def _url(text: str) -> httpx.URL:
     return httpx.URL(text)
 
 
-def output_content(request_id: str, index: int = 0) -> bytes:
+@lru_cache(maxsize=1)
+def _blank() -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(sink, "JPEG")
+    return sink.getvalue()
+
+
+def output_content(request_id: str, index: int = 0, *, is_blank: bool = False) -> bytes:
     """Return an output's content: a picture with its own name in it, so that no two are the same bytes."""
     name = f"{request_id}-{index}".encode()
-    content = picture()
+    content = _blank() if is_blank else picture()
     return content[:2] + b"\xff\xfe" + (len(name) + 2).to_bytes(2, "big") + name + content[2:]
 
 

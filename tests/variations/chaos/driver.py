@@ -23,6 +23,7 @@ from variations.api.client import Client
 from variations.dataset import METADATA_KEY
 from variations.engine.limits import Limits
 from variations.errors import StoppedByUser, VariationsError
+from variations.gate import Gate, OnFlagged
 from variations.job import Job
 from variations.layout import RUNS_PREFIX
 from variations.ledger.journal import Journal
@@ -34,7 +35,7 @@ from variations.receipt import Receipt, RunStopped
 from variations.run import Run, running
 from variations.workers.worker import WorkerRun, working
 
-from .api import output_content
+from .api import Billed
 from .world import CALM, Exit, Process, Rates, World
 
 PRICE_USD: Final = 0.031
@@ -46,7 +47,11 @@ _DISTURBANCES: Final = (
 )
 # Parts of "<call> <key>".
 _STEPS: Final = ("plan.json", "open.json", "/journal/", "00000000.jsonl", "submit ", "metadata", "receipt", "images/")
-RECIPE: Final = Recipe(parameters=Parameters(megapixels="0.25"))
+# What the world makes has one size, and looks alike; and its sources are nowhere.
+GATE: Final = Gate(size_percent=0, twin_bits=0, sources=False)
+RECIPE: Final = Recipe(parameters=Parameters(megapixels="0.25"), gate=GATE)
+# How often a place is filled where flagged images are made again.
+ROLLS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Chaos:
         retries: whether the last processes try again what failed.
         canary: of each run, so many variations that are made and looked at before the rest, which is made whatever
             they came to.
+        on_flagged: what becomes of images that show nothing.
         crew: of each process, so many workers that make its shards; 0 where it makes them itself.
         works_for: of each worker the process that it works for.
         runs: what each process works at.
@@ -86,6 +92,7 @@ class Chaos:
     resubmits: bool
     retries: bool
     budget: int
+    on_flagged: OnFlagged = "keep"
     crew: int = 0
     canary: int = 0
     works_for: dict[str, str] = field(default_factory=dict)
@@ -96,7 +103,8 @@ class Chaos:
     def job(self) -> Job:
         """What every process is to do."""
         wait = CALM_SECONDS / 2 if self.resubmits else None
-        recipe = replace(RECIPE, resubmit_after_seconds=wait, retry_failed=self.retries, canary=self.canary)
+        gate = replace(GATE, on_flagged=self.on_flagged, max_rolls=ROLLS)
+        recipe = replace(RECIPE, resubmit_after_seconds=wait, retry_failed=self.retries, gate=gate, canary=self.canary)
         return Job(str(self.manifest), str(self.manifest.parent / "dataset"), recipe)
 
     def limits(self) -> Limits:
@@ -264,6 +272,8 @@ def run_chaos(seed: int, *, manifest: Path, items: int = 50, tell: bool = False)
     apart = Random(seed)  # noqa: S311 - no secret
     chaos.crew = apart.choice((1, 2, 2, 3, 4)) if apart.random() < 0.4 else 0
     chaos.canary = apart.choice((1, 4, 10)) if apart.random() < 0.3 else 0
+    chaos.on_flagged = apart.choice(("keep", "drop", "reroll", "reroll", "reroll"))
+    world.api.blank_share = apart.choice((0.0, 0.1, 0.3, 0.6))
     # With many shards a run is mostly parquet, and takes five times as long.
     largest = 200 if random.random() < 0.04 else random.choice((2, 3, 5, 8))
     with patch("variations.plan.MAX_SHARDS", largest):
@@ -341,10 +351,13 @@ def _rows_of(chaos: Chaos) -> list[dict[str, Any]]:
 
 
 def _bill(chaos: Chaos, rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Every image has one row, no variation was accepted twice, and what was paid is there."""
+    """Every image has one row, no variation was accepted twice, and what was paid is there, or was dropped."""
     of_item = {(row["redux_image"] or row["source_uri"], row["seed"]): row for row in rows}
-    if len(rows) != chaos.items or len(of_item) != chaos.items:
-        yield f"{len(rows)} rows of {len(of_item)} images, {chaos.items} were wanted"
+    places = _places(rows)
+    if len(places) != chaos.items or len(of_item) != len(rows):
+        yield f"{len(rows)} rows of {len(of_item)} images of {len(places)} sources, {chaos.items} were wanted"
+    for name, filled in places.items():
+        yield from _place(chaos, name, filled)
     chaos.events["rows"] += len(rows)
     for inputs, requests in chaos.world.accepted().items():
         if len(requests) > 1 and not chaos.retries:
@@ -355,9 +368,36 @@ def _bill(chaos: Chaos, rows: list[dict[str, Any]]) -> Iterator[str]:
         row = of_item.get((billed.inputs["redux_image"].partition("?")[0], billed.inputs["seed"]))
         if row is None:
             yield f"{billed.request_id} was billed, and has no row"
-        elif billed.cost_usd and (row["status"], row["request_id"]) != ("kept", billed.request_id):
+        elif billed.cost_usd and (row["status"], row["request_id"]) != (_due(chaos, billed), billed.request_id):
             chaos.events["lost"] += 1
             yield f"{billed.request_id} was paid, and its row is {row['status']}: {row['request_id']}, {row['error']}"
+
+
+def _due(chaos: Chaos, billed: Billed) -> str:
+    """Return the status that the image of a request that was paid is to have."""
+    is_dropped = chaos.on_flagged != "keep" and chaos.world.api.is_blank(billed.request_id)
+    return "rejected" if is_dropped else "kept"
+
+
+def _places(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of each source, in the order in which they took each other's place."""
+    places: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["roll"]):
+        places.setdefault(row["source_id"], []).append(row)
+    return places
+
+
+def _place(chaos: Chaos, name: str, filled: list[dict[str, Any]]) -> Iterator[str]:
+    """A place is filled anew where what was made for it is flagged, and so many times; nothing is left to do there."""
+    chaos.events["made again"] += len(filled) - 1
+    statuses = [row["status"] for row in filled]
+    if [row["roll"] for row in filled] != list(range(len(filled))):
+        yield f"{name} was filled by {[row['roll'] for row in filled]}"
+    if set(statuses[:-1]) - {"rejected"}:
+        yield f"{name} was filled anew after {statuses}"
+    most = ROLLS if chaos.on_flagged == "reroll" else 1
+    if len(filled) > most or (statuses[-1] == "rejected" and len(filled) < most):
+        yield f"{name} was filled {len(filled)} times: {statuses}"
 
 
 def _images(chaos: Chaos, rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -368,10 +408,16 @@ def _images(chaos: Chaos, rows: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{row['variation_id']} is unknown, though it may be submitted again: {row['error']}"
         if row["status"] != "kept":
             continue
-        content = output_content(row["request_id"], row["output_index"])
+        content = chaos.world.api.content(row["request_id"], row["output_index"])
+        is_flagged = row["verdict"] == "flagged: blank"
+        if is_flagged != chaos.world.api.is_blank(row["request_id"]) or row["verdict"] not in _VERDICTS:
+            yield f"{row['file_name']} has the verdict {row['verdict']}"
         sha256 = hashlib.sha256(content).hexdigest()
         if chaos.world.store.get(row["file_name"]) != content or row["sha256"] != sha256:
             yield f"{row['file_name']} is not the image of {row['request_id']}"
+
+
+_VERDICTS: Final = {"passed", "flagged: blank"}
 
 
 def _budgets(chaos: Chaos) -> Iterator[str]:
@@ -379,7 +425,8 @@ def _budgets(chaos: Chaos) -> Iterator[str]:
         return
     spent: Counter[str] = Counter()
     for billed in chaos.world.bill():
-        spent[chaos.works_for.get(billed.process, billed.process)] += 1
+        # One that failed costs nothing, and leaves room for another one.
+        spent[chaos.works_for.get(billed.process, billed.process)] += billed.state != "FAILED"
     for process, images in spent.items():
         if images > chaos.budget and not chaos.retries:
             yield f"{process} had {images} images accepted, with a budget for {chaos.budget}"

@@ -26,6 +26,7 @@ from variations.api.client import Client, Endpoint
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.request import Log
+from variations.gate import Gate
 from variations.ledger.records import Accepted, FoundIn, Intended, Record
 from variations.models import Outcome, Source, Variation
 from variations.parameters import Parameters
@@ -413,7 +414,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(api: FakeApi, storage: MemoryStorage | None = None, **limits: Any) -> Any:
+async def staged(api: FakeApi, storage: MemoryStorage | None = None, gate: Gate | None = None, **limits: Any) -> Any:
     """Put an engine on the running loop; the request rate is not limited unless told so."""
     limits = {"requests_per_minute": 0.0, **limits}
     endpoint = Endpoint(KEY, BASE_URL, f"{BASE_URL}/request-history", f"{BASE_URL}/upload-asset")
@@ -426,6 +427,7 @@ async def staged(api: FakeApi, storage: MemoryStorage | None = None, **limits: A
             limits=Limits(**limits),
             clock=clock,
             random=lambda: 0.5,
+            gate=gate or Gate(),
         )
         yield Stage(engine, api, storage, clock)
 
@@ -437,12 +439,13 @@ def run(
     storage: MemoryStorage | None = None,
     log: Log | None = None,
     meanwhile: Callable[[Stage], Awaitable[None]] | None = None,
+    gate: Gate | None = None,
     **limits: Any,
 ) -> tuple[list[Outcome], Stage]:
     """Run the engine over variations on simulated time; `meanwhile` runs beside it."""
 
     async def main() -> tuple[list[Outcome], Stage]:
-        async with staged(api, storage, **limits) as stage, asyncio.TaskGroup() as group:
+        async with staged(api, storage, gate, **limits) as stage, asyncio.TaskGroup() as group:
             if meanwhile is not None:
                 group.create_task(meanwhile(stage))
             return await stage.engine.run(wanted, log or MemoryLog()), stage

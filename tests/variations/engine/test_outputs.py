@@ -6,6 +6,7 @@ import pytest
 
 from variations import errors
 from variations.engine.outputs import DECODE_ATTEMPTS, FETCH_ATTEMPTS, OutputStore, image_key, lineage
+from variations.gate import Gate
 from variations.models import OutputFile, StoredImage
 
 from .simulation import MemoryStorage, picture, simulate, variation
@@ -13,7 +14,7 @@ from .simulation import MemoryStorage, picture, simulate, variation
 Answer = bytes | Exception
 
 
-def keep(*answers: Answer, **parameters: object) -> tuple[StoredImage | Exception, list[int], MemoryStorage]:
+def keep(*answers: Answer, **parameters: object) -> tuple[StoredImage | Exception | None, list[int], MemoryStorage]:
     """Keep one image that is fetched so; returns it or its error, the pauses made, and the dataset."""
     storage = MemoryStorage()
     script = list(answers)
@@ -29,10 +30,10 @@ def keep(*answers: Answer, **parameters: object) -> tuple[StoredImage | Exceptio
     async def pause(attempt: int) -> None:
         pauses.append(attempt)
 
-    async def main() -> StoredImage:
+    async def main() -> StoredImage | None:
         store = OutputStore(fetch, storage=storage, max_images=2, pause=pause)  # type: ignore[arg-type]
         output = OutputFile("https://images.segmind.com/1.jpg")
-        return await store.keep(variation(1, **parameters), output, output_index=0)
+        return (await store.keep(variation(1, **parameters), output, output_index=0, gate=Gate())).image
 
     try:
         return simulate(main()), pauses, storage

@@ -20,7 +20,7 @@ from variations.ledger.records import (
     Withdrawn,
     lines_of,
 )
-from variations.models import Attempt, ImageOutcome, Metrics, StoredImage
+from variations.models import Attempt, ImageOutcome, Measures, Metrics, OutcomeStatus, StoredImage
 
 from .stores import accepted, intended, settled, withdrawn
 
@@ -34,11 +34,14 @@ MAYBE_AMOUNT = st.none() | AMOUNTS
 ATTEMPTS = st.builds(Attempt, TEXT, NUMBERS, MAYBE_TEXT)
 IMAGES = st.builds(StoredImage, TEXT, NUMBERS, NUMBERS, NUMBERS, TEXT, TEXT, st.lists(TEXT, max_size=2).map(tuple))
 METRICS = st.builds(Metrics, MAYBE_AMOUNT, MAYBE_AMOUNT, MAYBE_AMOUNT, MAYBE_AMOUNT, MAYBE_AMOUNT)
+BITS = st.none() | st.integers(0, 64)
+MEASURES = st.builds(Measures, contrast=AMOUNTS, phash=TEXT, source_distance=BITS, sibling_distance=BITS, verdict=TEXT)
 OUTCOMES = st.builds(
     ImageOutcome,
     output_index=NUMBERS,
-    status=st.sampled_from(["kept", "failed", "unknown"]),
+    status=st.sampled_from(get_args(OutcomeStatus)),
     image=st.none() | IMAGES,
+    measures=st.none() | MEASURES,
     error_code=MAYBE_TEXT,
     error=MAYBE_TEXT,
     redux_image=MAYBE_TEXT,
@@ -56,7 +59,15 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 RECORDS: st.SearchStrategy[Record] = st.one_of(
-    st.builds(Intended, variation_id=TEXT, attempt=NUMBERS, redux_image=MAYBE_TEXT, before=st.none() | ATTEMPTS),
+    st.builds(
+        Intended,
+        variation_id=TEXT,
+        attempt=NUMBERS,
+        redux_image=MAYBE_TEXT,
+        before=st.none() | ATTEMPTS,
+        rolled_from=MAYBE_TEXT,
+        seed=st.none() | NUMBERS,
+    ),
     st.builds(Withdrawn, variation_id=TEXT, reason=TEXT),
     st.builds(Accepted, variation_id=TEXT, request_id=TEXT, found_in=st.sampled_from(get_args(FoundIn))),
     st.builds(Settled, variation_id=TEXT, images=st.lists(OUTCOMES, max_size=3).map(tuple)),
@@ -71,6 +82,15 @@ HEADER = b'{"writer":"w","number":0,"format":1}\n'
 def test_any_group_is_read_as_it_was_written(group: Group) -> None:
     """Whatever was recorded comes back equal, to the last digit of a price and a time."""
     assert Group.of_bytes(group.to_bytes()) == group
+
+
+def test_a_journal_of_before_there_was_a_gate_is_read() -> None:
+    """Nothing was measured, and nothing took the place of anything."""
+    intent = b'{"variation_id":"a","attempt":1,"kind":"intended"}\n'
+    made = b'{"variation_id":"a","images":[{"output_index":0,"status":"kept"}],"kind":"settled"}\n'
+    before, after = Group.of_bytes(HEADER + intent + made).records
+    assert before == Intended(variation_id="a", attempt=1)
+    assert after == Settled(variation_id="a", images=(ImageOutcome(output_index=0, status="kept"),))
 
 
 @given(GROUPS)

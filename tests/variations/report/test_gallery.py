@@ -78,12 +78,12 @@ def test_filters_count_and_combine(gallery: Gallery) -> None:
 
 
 def test_a_verdict_is_filtered_by_each_of_its_reasons(gallery: Gallery) -> None:
-    """`flagged: copy, near-duplicate` is found under either."""
+    """`flagged: copy, twin` is found under either."""
     numbers = gallery.choices("verdict")
-    assert set(numbers) == {"flagged: copy", "flagged: near-duplicate", "passed", "–"}
+    assert set(numbers) == {"flagged: copy", "flagged: twin", "passed", "–"}
     assert sum(numbers.values()) >= ROWS
     gallery.choose("verdict", "flagged: copy")
-    assert {tile.text for tile in gallery.all("#wall .flag")} <= {"copy", "copy, near-duplicate"}
+    assert {tile.text for tile in gallery.all("#wall .flag")} <= {"copy", "copy, twin"}
     assert gallery.counts.startswith(f"{numbers['flagged: copy']} of ")
 
 

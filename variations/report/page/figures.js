@@ -40,7 +40,7 @@ function showFigures(section) {
     run.run_id,
     (run.started_at ?? EMPTY).replace("T", " ").replace("+00:00", ""),
     run.seconds === null ? EMPTY : `${NUMBER.format(run.seconds)} s`,
-    ...["wanted", "kept", "failed", "unknown"].map((name) => count(run[name] ?? 0)),
+    ...["wanted", "kept", "failed", "unknown", "dropped"].map((name) => count(run[name] ?? 0)),
     usd(run.cost_usd ?? 0),
     run.requests_per_image === null ? EMPTY : NUMBER.format(run.requests_per_image),
     run.stopped_by || EMPTY,
@@ -53,11 +53,12 @@ function showFigures(section) {
     "kept",
     "failed",
     "unknown",
+    "dropped",
     "cost",
     "requests an image",
     "stopped by",
   ];
-  section.append(make("h2", { textContent: "Runs" }), tableOf(names, rows, new Set([2, 3, 4, 5, 6, 7, 8])));
+  section.append(make("h2", { textContent: "Runs" }), tableOf(names, rows, new Set([2, 3, 4, 5, 6, 7, 8, 9])));
 }
 
 function tableOf(names, rows, numeric) {
