@@ -143,7 +143,7 @@ async def test_one_that_is_good_enough_goes_on(any_scene: Scene) -> None:
     assert receipt.all_kept
     assert receipt.canary == "4 images, none failed: 0 %; the rest was made, too"
     bill = any_scene.api.bill()
-    assert (bill.accepted, bill.paid_twice(), receipt.dataset_rows) == (12, {}, 12)
+    assert (bill.accepted, bill.same_inputs_paid(), receipt.dataset_rows) == (12, {}, 12)
 
 
 async def test_one_that_is_not_pauses_and_so_does_the_next_run_unpaid(scene: Scene) -> None:
@@ -168,7 +168,7 @@ async def test_one_that_is_not_pauses_and_so_does_the_next_run_unpaid(scene: Sce
     await scene.furnish(*NAMES, "n", *"opqrstuv")
     new = await run_of(scene, job)
     assert (new.kept, new.canary) == (8, "4 images, none failed: 0 %; the rest was made, too")
-    assert scene.api.bill().paid_twice() == {}
+    assert scene.api.bill().same_inputs_paid() == {}
 
 
 async def test_who_allows_more_goes_on(scene: Scene) -> None:
@@ -253,7 +253,7 @@ async def test_a_run_that_is_killed_between_canary_and_rest_has_lost_nothing(sce
         assert await run.take() is None
     receipt = await run_of(scene, job)
     bill = scene.api.bill()
-    assert (receipt.kept, receipt.dataset_rows, bill.accepted, bill.paid_twice()) == (8, 12, 12, {})
+    assert (receipt.kept, receipt.dataset_rows, bill.accepted, bill.same_inputs_paid()) == (8, 12, 12, {})
     assert receipt.canary == "4 images, none failed: 0 %; the rest was made, too"
 
 
@@ -280,7 +280,7 @@ async def test_a_run_that_is_killed_within_its_canary_goes_on_with_it(scene: Sce
         assert (plan.canary, plan.canary_shards, plan.already_done) == (4, 3, 1)
     receipt = await run_of(scene, job)
     bill = scene.api.bill()
-    assert (receipt.kept, receipt.dataset_rows, bill.accepted, bill.paid_twice()) == (11, 12, 12, {})
+    assert (receipt.kept, receipt.dataset_rows, bill.accepted, bill.same_inputs_paid()) == (11, 12, 12, {})
 
 
 async def test_where_nothing_is_left_there_is_nothing_to_decide(scene: Scene) -> None:

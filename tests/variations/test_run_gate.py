@@ -142,7 +142,7 @@ async def test_what_is_flagged_is_made_again_with_another_seed(any_scene: Scene)
     assert len({row["seed"] for row in rows}) == len({row["variation_id"] for row in rows}) == 3
     again = await any_scene.run(gated(any_scene, REROLL))
     assert (again.wanted, again.already_done) == (0, 2)
-    assert any_scene.api.bill().paid_twice() == {}
+    assert any_scene.api.bill().same_inputs_paid() == {}
 
 
 async def test_a_place_is_given_up_after_so_many_rolls(scene: Scene) -> None:
@@ -179,7 +179,7 @@ async def test_a_reroll_that_the_budget_has_no_room_for_is_left_to_the_next_run(
     assert dict(plan.lines())["new"].endswith(f"{plan.rerolls} of them in the place of flagged ones")
     more = await scene.run(job, limits=replace(LIMITS, max_cost_usd=2 * PRICE_USD))
     assert (more.kept, more.left, more.all_kept) == (2, 0, True)
-    assert scene.api.bill().paid_twice() == {}
+    assert scene.api.bill().same_inputs_paid() == {}
     assert statuses(await scene.rows()) == {"kept": 2, "rejected": 2}
 
 
