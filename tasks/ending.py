@@ -106,8 +106,7 @@ async def ending(*, max_failed_percent: float = 100.0) -> AsyncIterator[End]:
 async def _end_at_once(state: State[Any]) -> None:
     """Bring the flow run to its final state here: the engine is cut off before it can, and would call it crashed.
 
-    It leaves a flow run alone that has ended as far as it knows. Whoever called the flow in its own process gets no
-    result of it.
+    It leaves a flow run alone that has ended as far as it knows.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
@@ -119,7 +118,8 @@ async def _end_at_once(state: State[Any]) -> None:
     except Exception as error:  # noqa: BLE001 - it is published all the same, and said to have crashed
         get_run_logger().warning("Prefect could not be told how the run ended: %r", error)
         return
-    context.flow_run.state = final
+    # With its result, for whoever called the flow.
+    context.flow_run.state = state
 
 
 async def _is_cancelling() -> bool:
