@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -11,6 +12,8 @@ from uuid import UUID
 import anyio
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
@@ -95,6 +98,28 @@ async def ending(*, max_failed_percent: float = 100.0) -> AsyncIterator[End]:
             raise
         else:
             await end.come(end.result)
+    if anyio.current_effective_deadline() == -math.inf:
+        with anyio.CancelScope(shield=True):
+            await _end_at_once(end.state())
+
+
+async def _end_at_once(state: State[Any]) -> None:
+    """Bring the flow run to its final state here: the engine is cut off before it can, and would call it crashed.
+
+    It leaves a flow run alone that has ended as far as it knows.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    final: State[Any] = State(type=state.type, name=state.name, message=state.message)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS), get_client() as client:
+            await client.set_flow_run_state(context.flow_run.id, final)
+    except Exception as error:  # noqa: BLE001 - it is published all the same, and said to have crashed
+        get_run_logger().warning("Prefect could not be told how the run ended: %r", error)
+        return
+    # With its result, for whoever called the flow.
+    context.flow_run.state = state
 
 
 async def _is_cancelling() -> bool:

@@ -38,7 +38,7 @@ async def test_a_run_makes_a_dataset(any_scene: Scene) -> None:
 
 
 async def test_the_bill_shows_what_is_paid_twice(any_scene: Scene) -> None:
-    """Two datasets of one manifest pay for the same inputs: a bill that could not tell would prove nothing."""
+    """Two datasets of one manifest pay for the same inputs; a bill that could not tell would prove nothing."""
     await any_scene.furnish("a", "b")
     await any_scene.run()
     await any_scene.run(replace(any_scene.job, destination=f"{any_scene.place}/other"))

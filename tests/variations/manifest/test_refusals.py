@@ -18,7 +18,7 @@ from variations.storage import Storage
     [
         ("m.csv", b"", "the file is empty (0 bytes)"),
         ("m.csv.gz", b"", "the file is empty (0 bytes)"),
-        ("m.csv.gz", gzip.compress(b""), "the file is empty (0 bytes)"),
+        ("m.csv.gz", gzip.compress(b"", mtime=0), "the file is empty (0 bytes)"),
         ("m.csv", b"url,label\n", "the file has columns (url, label) and no rows"),
         ("m.csv", b"\n\n", "only blank ones"),
         ("m.csv", b",,\n1,2,3\n", "the first line names no column"),
@@ -42,7 +42,7 @@ from variations.storage import Storage
         ("m.parquet", b"PAR1 not really PAR1", "it cannot be read as parquet"),
         ("m.parquet", b"url\nhttps://h/a.jpg\n", "it cannot be read as parquet"),
         ("m.csv.gz", b"url\nhttps://h/a.jpg\n", "the name ends in .gz, and the file is not gzip"),
-        ("m.csv.gz", gzip.compress(b"url\nhttps://h/a.jpg\n" * 1000)[:-30], "damaged or cut off"),
+        ("m.csv.gz", gzip.compress(b"url\nhttps://h/a.jpg\n" * 1000, mtime=0)[:-30], "damaged or cut off"),
         ("m.xlsx", b"PK", "not named like a manifest (known are .parquet, .pq, .csv"),
         ("cat.jpg", b"\xff\xd8", "the object is an image: give the folder it is in"),
     ],

@@ -25,9 +25,7 @@ def test_a_line_tells_what_was_asked_for_and_what_it_cost(sandbox: Sandbox, phot
 
 
 def test_the_same_inputs_are_a_lookup(sandbox: Sandbox, photo: str, submit: Submit) -> None:
-    """By all that was sent but the signature; a failed one was accepted twice, paid once. With other parameters it is
-    another image.
-    """
+    """By all that was sent but the signature; a failed one was accepted twice and paid once."""
     sandbox.set_faults("failed:1:1")
     for seed in (1, 1, 2, 2, 3):
         submit(f"{photo}?signature={seed}", seed=seed, megapixels="0.25")
