@@ -18,6 +18,8 @@ SCHEMA_VERSION: Final = 4
 METADATA_KEY: Final = "metadata.parquet"
 ROW_GROUP_ROWS: Final = 10_000
 
+# Since version 4.
+_OF_THE_GATE: Final = ("verdict", "roll", "contrast", "phash", "source_distance", "sibling_distance")
 # Not a column of the metadata: `read_dataset` makes it.
 IMAGE_URI: Final = "image_uri"
 
@@ -282,14 +284,22 @@ def check_labels(labels: pa.Schema) -> None:
             ) from error
 
 
+def _with_old_labels(names: Sequence[str]) -> list[str]:
+    """Return the columns of a file; in one of before there was a gate, what is called like its columns is a label."""
+    if all(name in names for name in _OF_THE_GATE):
+        return list(names)
+    return [f"label_{name}" if name in _OF_THE_GATE else name for name in names]
+
+
 def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
     """Return one schema for several: the dataset's columns first, then every label; its types widened where they
     differ, down to text where nothing else holds both.
     """
     columns = {field.name: field for field in SCHEMA}
     for schema in schemas:
-        for field in schema:
-            known = columns.get(field.name)
+        for name, one in zip(_with_old_labels(schema.names), schema, strict=True):
+            field = one.with_name(name)
+            known = columns.get(name)
             if known is None:
                 columns[field.name] = field.with_nullable(True)
             elif field.name not in SCHEMA.names and known.type != field.type:
@@ -306,6 +316,7 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return a table in another schema: columns in its order, missing ones null, others cast."""
+    table = table.rename_columns(_with_old_labels(table.schema.names))
     columns = []
     for field in schema:
         column = table.column(field.name) if field.name in table.schema.names else None

@@ -545,3 +545,18 @@ def test_a_run_id_sorts_by_time() -> None:
     zone = dt.timezone(dt.timedelta(hours=5))
     assert new_run_id(NOW.astimezone(zone), random="abc") == "20240229T123015Z-abc"
     assert new_run_id(NOW, random="f") < new_run_id(NOW + dt.timedelta(seconds=1), random="0")
+
+
+def test_a_label_of_before_there_was_a_gate_stays_a_label() -> None:
+    """Though a column is called like it now, and is of another type."""
+    labels = labelled(contrast=pa.string(), roll=pa.string())
+    new = table_of(outcome(of=variation(source=source(labels={"contrast": "high", "roll": "b"}))), labels=labels)
+    assert new.column("label_contrast").to_pylist() == ["high"]
+    of_the_gate = ("verdict", "roll", "contrast", "phash", "source_distance", "sibling_distance")
+    names = [name.removeprefix("label_") for name in new.schema.names if name not in of_the_gate]
+    old = new.select([name for name in new.schema.names if name not in of_the_gate]).rename_columns(names)
+    assert "label_contrast" not in old.schema.names
+    both = merged(old, new)
+    assert both.column("label_contrast").to_pylist() == ["high", "high"]
+    assert both.column("label_roll").to_pylist() == ["b", "b"]
+    assert both.column("contrast").to_pylist() == [None, None]
