@@ -21,8 +21,9 @@ ZOMBIE: Final = f"{PREFIX}a silent run has crashed"
 RECOVERY: Final = f"{PREFIX}a crashed run is recovered"
 FAILURE: Final = f"{PREFIX}a failed run is reported"
 PAUSE: Final = f"{PREFIX}a paused run is reported"
+WAITING: Final = f"{PREFIX}a run that waits is reported"
 LATE: Final = f"{PREFIX}a late run is reported"
-NAMES: Final = (ZOMBIE, RECOVERY, FAILURE, PAUSE, LATE)
+NAMES: Final = (ZOMBIE, RECOVERY, FAILURE, PAUSE, WAITING, LATE)
 
 # A server that was away counts that as silence, and asks at its start, before it has heard anybody: it may be away for
 # so long. Results live for an hour.
@@ -41,6 +42,9 @@ _BEGINS: Final = frozenset(f"prefect.flow-run.{name}" for name in ("Running", "A
 # What Prefect calls a resource's labels: a name, and what may stand there.
 Labels = dict[str, str | list[str]]
 _RUNS: Final[Labels] = {"prefect.resource.id": "prefect.flow-run.*"}
+
+# It runs below a run of `augment`, and is no deployment's.
+_WAITING_FLOW: Final[Labels] = {"prefect.resource.role": "flow", "prefect.resource.name": "canary"}
 
 _SUBJECT: Final = "variations: {{ flow_run.state.name }}"
 _BODY: Final = "{{ flow_run.name }}: {{ flow_run.state.message }}\n{{ flow_run|ui_url }}"
@@ -102,8 +106,14 @@ def automations(
             ),
             AutomationCore(
                 name=PAUSE,
-                description="Budget or credits are used up, say, or a canary waits to be seen: somebody has to act.",
-                trigger=_when_it_ends(augment, types=["FAILED", "PAUSED"], names="Paused*"),
+                description="Its budget or the account's credits are used up, say: a person has to do something.",
+                trigger=_when_it_ends(augment, types=["FAILED"], names="Paused*"),
+                actions=[told],
+            ),
+            AutomationCore(
+                name=WAITING,
+                description="It waits for somebody to look at its canary, and to resume it.",
+                trigger=_when_it_ends(_WAITING_FLOW, types=["PAUSED"]),
                 actions=[told],
             ),
             AutomationCore(

@@ -21,10 +21,11 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import PREFECT_HOME
 from prefect.states import State
 
-from deployments.automations import FAILURE, LATE, PAUSE, ZOMBIE, automations
+from deployments.automations import FAILURE, LATE, PAUSE, WAITING, ZOMBIE, automations
 from deployments.names import AUGMENT, DEPLOYMENTS
 from deployments.setup import Wishes
 from deployments.step import Outcome
+from flows.canary import canary
 from tests.flows.deployments.conftest import steps_of, untouched
 
 T = TypeVar("T")
@@ -120,7 +121,7 @@ async def test_failures_and_pauses_are_told_once_each(deployed: str, client: Pre
     block = CustomWebhookNotificationBlock(name="ops", url=hook.url, json_data={"text": "{{subject}} | {{body}}"})
     await block.asave("ops", overwrite=True, client=client)
     steps = await steps_of(Wishes(notify="custom-webhook/ops"))
-    assert {steps[f"automation {name.partition(': ')[2]}"].outcome for name in (FAILURE, PAUSE, LATE)} == {
+    assert {steps[f"automation {name.partition(': ')[2]}"].outcome for name in (FAILURE, PAUSE, WAITING, LATE)} == {
         Outcome.CREATED
     }
     assert untouched(await steps_of(Wishes()))
@@ -129,11 +130,13 @@ async def test_failures_and_pauses_are_told_once_each(deployed: str, client: Pre
     for type_, name in (
         (StateType.FAILED, "Failed"),
         (StateType.FAILED, "PausedBudget"),
-        (StateType.PAUSED, "Paused"),
         (StateType.COMPLETED, "Completed"),
         (StateType.CRASHED, "Crashed"),
     ):
         await end(client, await running(client, destination=f"s3://b/{name}"), type_, name, f"because of {name}")
+
+    waiting = await client.create_flow_run(canary, parameters={"of": "it", "came_to": "so much", "seconds": 1.0})
+    await end(client, waiting, StateType.PAUSED, "Paused", "because of Paused")
 
     async def all_told() -> bool:
         return len(hook.told) >= 4
