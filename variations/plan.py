@@ -343,6 +343,8 @@ class Planner:
             return False
         if key in known.unknown:
             return key in self._resubmit
+        if key in known.flagged:
+            return self._recipe.retry_flagged
         return key not in known.failed or self._recipe.retry_failed
 
     def _wanted(self, source: Source) -> list[_Row]:
@@ -381,6 +383,8 @@ class Planner:
             if roll + 1 >= self._recipe.gate.rolls and not self._known.knows(bytes.fromhex(following)):
                 break
             name, seed, roll = following, next_seed, roll + 1
+            # Wanted as the first one is: it may have been chosen for a canary.
+            self._planned.add(bytes.fromhex(name))
         return name, seed, roll
 
     def _before(self, key: bytes) -> tuple[Before | None, bool]:

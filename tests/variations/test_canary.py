@@ -20,6 +20,7 @@ from variations.canary_choice import Said, choose, spread
 from variations.dataset import METADATA_KEY, parquet_bytes
 from variations.errors import JournalDamaged
 from variations.estimate import estimate
+from variations.gate import Gate, OnFlagged
 from variations.job import Job
 from variations.layout import canary_key, canary_said_key
 from variations.plan import cut
@@ -367,3 +368,26 @@ async def test_one_that_is_damaged_is_one_clear_error(scene: Scene) -> None:
     with pytest.raises(JournalDamaged, match=r"canary\.json: it is no part of a plan"):
         await run_of(scene, job)
     assert submits(scene) == paid
+
+
+async def test_one_in_the_places_of_flagged_images_pauses_the_next_run_too(scene: Scene) -> None:
+    """What it made again there is what it is judged by, and the next run pays for no other ones."""
+    await scene.furnish(*NAMES)
+    scene.api.set_faults("output_blank:1")
+    dropped = await scene.run(with_gate(scene.job, on_flagged="drop"))
+    assert dropped.dropped == 12
+    job = with_canary(with_gate(scene.job, on_flagged="reroll"))
+    first = await run_of(scene, job)
+    # Twice in each of four places, which then have had their three rolls.
+    assert (first.stopped_by, first.dropped, submits(scene)) == ("canary", 8, 20)
+    again = await run_of(scene, job)
+    assert (again.stopped_by, submits(scene)) == ("canary", 20)
+    scene.api.set_faults()
+    rest = await run_of(scene, with_canary(with_gate(scene.job, on_flagged="reroll"), 0))
+    assert (rest.stopped_by, rest.kept, rest.flagged_before, submits(scene)) == (None, 8, 4, 28)
+
+
+def with_gate(job: Job, *, on_flagged: OnFlagged) -> Job:
+    """Return a job that looks for blank images alone: the photos are gradients, which are near to each other."""
+    gate = Gate(copy_bits=0, twin_bits=0, on_flagged=on_flagged, max_rolls=3)
+    return replace(job, recipe=replace(job.recipe, gate=gate))
