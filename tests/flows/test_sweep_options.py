@@ -38,7 +38,7 @@ def test_several_options_make_a_grid(plan):
 def test_a_file_says_it_too(plan, tmp_path):
     """With several outputs a request."""
     (tmp_path / "sweep.toml").write_text("[random]\ndraws = 4\nguidance = { from = 2, to = 4 }\n")
-    code, _, planned = plan("--sweep-file", "sweep.toml", "--num-outputs", "2")
+    code, _, planned = plan("--sweep-file", "sweep.toml", "--outputs-per-request", "2")
 
     assert code == 0
     assert (planned["variations"], planned["images"]) == (8, 16)
