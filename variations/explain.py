@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from variations.errors import BadInput
 from variations.gate import reasons_of
+from variations.identity import rerolled
 from variations.ledger.journal import Journal, read_groups
 from variations.ledger.lock import look
 from variations.ledger.records import Accepted, Ended, Intended, Record, Settled, Withdrawn
@@ -36,17 +37,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A variation's rows in the metadata, and its events, the oldest first."""
+    """A variation's rows in the metadata, its events, the oldest first, and what took its place if it was flagged."""
 
     variation_id: str
     rows: tuple[dict[str, Any], ...]
     events: tuple[Event, ...]
+    made_again_as: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         events = [{**asdict(one), "at": one.at.isoformat()} for one in self.events]
         rows = [{name: _json_value(value) for name, value in row.items()} for row in self.rows]
-        return {"variation_id": self.variation_id, "rows": rows, "events": events}
+        return {"variation_id": self.variation_id, "rows": rows, "events": events, "made_again_as": self.made_again_as}
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values for people."""
@@ -68,6 +70,7 @@ class Explanation:
                 run_id = event.run_id
                 lines.append(("run", f"{run_id}, shard {event.shard}"))
             lines.append((f"{event.at:%Y-%m-%d %H:%M:%S}", event.what))
+        lines += [("made again", f"as {self.made_again_as}")] if self.made_again_as else []
         return lines
 
 
@@ -106,7 +109,15 @@ async def explain(storage: Storage, name: str) -> Explanation:
         events = found + events
         waiting += [(attempt.run_id, attempt.shard) for attempt in before]
     events.sort(key=lambda event: event.at)
-    return Explanation(variation_id, tuple(rows), tuple(events))
+    return Explanation(variation_id, tuple(rows), tuple(events), await _made_again_as(storage, variation_id, rows))
+
+
+async def _made_again_as(storage: Storage, variation_id: str, rows: list[dict[str, Any]]) -> str | None:
+    """Return the id of what was made in the place of a variation that was flagged and dropped."""
+    if not any(row["status"] == "rejected" for row in rows):
+        return None
+    following, _ = rerolled(variation_id)
+    return following if await _rows(storage, following) else None
 
 
 async def _rows(storage: Storage, beginning: str) -> list[dict[str, Any]]:

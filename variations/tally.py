@@ -85,7 +85,8 @@ class Tally:
                 self.dropped += outcome.status == "rejected"
                 self.paid += outcome.cost_usd > 0
                 self.cost_usd += outcome.cost_usd
-            self.rerolled += outcome.variation.roll > 0
+            # What a request failed to make is no image.
+            self.rerolled += outcome.variation.roll > 0 and outcome.status != "failed"
             if outcome.measures is not None:
                 self.flags.update(reasons_of(outcome.measures.verdict))
                 self.passed += outcome.status == "kept" and outcome.measures.verdict == PASSED

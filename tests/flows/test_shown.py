@@ -162,6 +162,14 @@ def gallery_of(dataset: str) -> tuple[str, int] | None:
     return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.exists() else None
 
 
+async def test_the_gallery_of_a_run_stays_light(photos: str, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run writes it anew: of a larger dataset it shows some sources, and says of how many rows."""
+    monkeypatch.setattr("tasks.steps.GALLERY_ROWS", 4)
+    await augment(photos, dataset, variations_per_source=2, **PACE)
+    assert any("report.html, 4 of 6 rows" in line for line in await log_lines_of(await last_run(dataset)))
+    assert '"total":6' in (gallery_of(dataset) or ("", 0))[0]
+
+
 async def test_a_gallery_that_cannot_be_written_harms_no_run(photos: str, dataset: str) -> None:
     """A warning says why; the run is whole, and shows all else."""
     os.makedirs(f"{dataset}/report.html")  # noqa: PTH103 - Path's would be said to block

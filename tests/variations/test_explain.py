@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from variations import errors
 from variations.dataset import METADATA_KEY, parquet_bytes
 from variations.explain import Explanation, explain
+from variations.gate import Gate
 from variations.ledger.journal import Journal
 from variations.ledger.records import Intended
 from variations.publish import publish
@@ -20,6 +22,7 @@ from variations.publish import publish
 from .examples import outcome, variation, write_part
 from .scene import Scene, dead_writer, killed_in_flight, planned, tried_again
 
+REROLL = Gate(on_flagged="reroll", copy_bits=0, twin_bits=0)
 TAKEN_OVER = "another process took the journal over"
 
 
@@ -279,3 +282,17 @@ async def test_metadata_that_is_none_is_named(scene: Scene) -> None:
     await scene.dataset.put(METADATA_KEY, b"<html>")
     with pytest.raises(errors.StorageError, match=r"metadata\.parquet is damaged, .* Move it away"):
         await explain(scene.dataset, "e")
+
+
+async def test_one_that_was_dropped_leads_to_what_took_its_place(scene: Scene) -> None:
+    """And that back to it; of one that was kept nothing of the sort is said."""
+    await scene.furnish("a")
+    scene.api.set_faults("output_blank:1:1")
+    await scene.run(replace(scene.job, recipe=replace(scene.job.recipe, gate=REROLL)))
+    dropped, kept = sorted(await scene.rows(), key=lambda row: row["roll"])
+    found = await explain(scene.dataset, dropped["variation_id"])
+    assert found.made_again_as == kept["variation_id"]
+    assert found.lines()[-1] == ("made again", f"as {kept['variation_id']}")
+    last = await explain(scene.dataset, kept["file_name"])
+    assert last.made_again_as is None
+    assert f"in the place of {dropped['variation_id']}, which was flagged" in events(last)[0]

@@ -381,3 +381,10 @@ def test_a_stopped_run_has_its_receipt_and_its_reason() -> None:
     assert str(stopped) == "the API is not there"
     assert stopped.receipt is RECEIPT
     assert stopped.reason is reason
+
+
+def test_what_was_not_made_was_not_made_again() -> None:
+    """An output that a request in the place of a flagged one failed to make is no image; one that was dropped is."""
+    again = variation(roll=1)
+    tally = tallied(outcome(), outcome(of=again), outcome("rejected", of=again), outcome("failed", of=again))
+    assert tally.rerolled == 2

@@ -20,7 +20,7 @@ from variations.report.figures import read_figures, read_runs
 from variations.report.leaks import last_leaks, leak_data, picture_names, source_picture
 from variations.report.page import write_page
 from variations.report.pictures import OnProgress, Pictures
-from variations.report.rows import Shown, columns_of, read_shown
+from variations.report.rows import MOST_ROWS, Shown, columns_of, read_shown
 from variations.report.thumbnails import MIME_TYPE, Thumbnails
 from variations.storage import Storage
 
@@ -74,6 +74,7 @@ async def write_report(
     storage: Storage,
     *,
     local_sources: bool = False,
+    most_rows: int = MOST_ROWS,
     on_progress: OnProgress = lambda done, wanted: None,  # noqa: ARG005 - whoever does not watch
     is_enough: Callable[[], bool] = lambda: False,
     http: httpx.AsyncClient | None = None,
@@ -87,6 +88,7 @@ async def write_report(
         storage: the dataset.
         local_sources: read sources that are files of this machine, though the dataset lies elsewhere. Whoever may
             write the dataset's metadata names them, so this is for those who made it here.
+        most_rows: of a larger dataset some sources are shown, with all of their variations.
         on_progress: is told how many pictures are done, of how many.
         is_enough: asked before each picture that is not known from an earlier report; from when it says so none is
             fetched any more, and the page is written without them.
@@ -99,7 +101,7 @@ async def write_report(
     async with fetched_metadata(storage) as path:
         if path is None:
             raise ObjectNotFound(f"no dataset at {storage.uri}: it has no {METADATA_KEY}, which a run publishes")
-        shown = await to_thread(read_shown, path)
+        shown = await to_thread(read_shown, path, most=most_rows)
         figures = await to_thread(read_figures, path)
     runs = await read_runs(storage)
     leaks = last_leaks(runs)

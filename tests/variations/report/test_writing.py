@@ -69,6 +69,18 @@ async def test_there_is_an_end_to_what_it_fetches(dataset: Storage) -> None:
     assert (rest.fetched, rest.left, rest.pictures) == (KEPT + sources - 19, 0, KEPT + sources)
 
 
+async def test_of_more_rows_than_are_wanted_some_sources_are_shown(dataset: Storage) -> None:
+    """The page says of how many; the pictures of the others are neither in it nor fetched."""
+    await furnish(dataset)
+    written = await write_report(dataset, most_rows=ROWS // 2)
+    assert 0 < written.shown <= ROWS // 2
+    assert (written.rows, written.pictures) == (ROWS, written.fetched)
+    assert written.pictures < KEPT
+    assert "of some sources" in dict(written.lines())["rows"]
+    data = await data_of(dataset)
+    assert (data["total"], len(data["source_of_row"])) == (ROWS, written.shown)
+
+
 async def test_it_is_no_run(dataset: Storage) -> None:
     """What it keeps for the next one is not taken for a run."""
     await furnish(dataset)
