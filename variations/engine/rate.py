@@ -86,8 +86,16 @@ class RateLimit:
 
     @property
     def found(self) -> float | None:
-        """The limit in requests a minute that the API showed by refusing, to all workers; None if it never did."""
-        return self._limit and self._limit * self._workers
+        """The limit in requests a minute that the API showed to all workers; None if it never refused.
+
+        Where it took more since than it seemed to allow, for a minute in which it refused nothing, that is it.
+        """
+        if self._limit is None:
+            return None
+        now = self._clock.monotonic()
+        self._forget_passed(now)
+        is_quiet = now - self._lowered_at >= WINDOW_SECONDS
+        return self._workers * max(self._limit, len(self._passed) if is_quiet else 0.0)
 
     @property
     def is_scarce(self) -> bool:
@@ -202,12 +210,15 @@ class RateLimit:
                 continue
             turn.set_result(None)
             self._passed.append(now)
-            while self._passed[0] <= now - WINDOW_SECONDS:
-                self._passed.popleft()
+            self._forget_passed(now)
             interval = WINDOW_SECONDS / self._pace
             self._next_at = max(self._next_at, now - BURST_SECONDS) + interval
             if self._waiting:
                 self._pace = min(self._most, self._pace * self._growth(interval))
+
+    def _forget_passed(self, now: float) -> None:
+        while self._passed and self._passed[0] <= now - WINDOW_SECONDS:
+            self._passed.popleft()
 
     def _growth(self, interval: float) -> float:
         """Return by how much the pace may rise with one request, which has the time until the next one for itself."""

@@ -267,6 +267,24 @@ def test_what_a_worker_has_found_is_told_for_all_of_them() -> None:
     simulate(main())
 
 
+def test_a_limit_that_rose_is_told_without_another_refusal() -> None:
+    """What was taken in a minute in which nothing was refused is allowed."""
+
+    async def main() -> tuple[float | None, float | None]:
+        clock = LoopClock()
+        rate = RateLimit(0, clock=clock, first_requests_per_minute=60)
+        await let_through(rate, 60)
+        rate.refuse(sent_at=clock.monotonic(), reset_seconds=1.0)
+        found = rate.found
+        await let_through(rate, 2000)
+        return found, rate.found
+
+    before, after = simulate(main())
+    assert before is not None
+    assert after is not None
+    assert after > 2 * before
+
+
 @dataclass
 class Limiter:
     """A limit of requests a minute as an API keeps it, in sliding minutes or in those of the clock.
