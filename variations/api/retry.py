@@ -15,7 +15,7 @@ FIRST_DELAY_SECONDS: Final = 0.5
 LONGEST_DELAY_SECONDS: Final = 30.0
 # A reset that is further away than this is not believed: the vendor's limits are per minute.
 LONGEST_LIMIT_SECONDS: Final = 120.0
-# Nor one that has passed already: a 429 is not answered at once with the next request.
+# Nor one that has passed already. Then it is waited for a little: a 429 is not answered at once with the next request.
 SHORTEST_LIMIT_SECONDS: Final = 1.0
 
 
@@ -46,8 +46,9 @@ def get_delay_seconds(error: VariationsError, attempt: int, *, random: float) ->
 
 
 def limit_seconds(error: RateLimited) -> float:
-    """Return how long a 429 asks to wait; a second where it does not say, or says less."""
-    return max(SHORTEST_LIMIT_SECONDS, min(error.wait_seconds or 0.0, LONGEST_LIMIT_SECONDS))
+    """Return how long a 429 asks to wait; a second where it does not say, or nothing that can be believed."""
+    told = error.wait_seconds or 0.0
+    return max(SHORTEST_LIMIT_SECONDS, told) if told <= LONGEST_LIMIT_SECONDS else SHORTEST_LIMIT_SECONDS
 
 
 def backoff_seconds(attempt: int, *, random: float) -> float:

@@ -111,7 +111,6 @@ class Calls:
     def _refused(self, sent_at: float, reset_seconds: float) -> None:
         self._rate.refuse(sent_at=sent_at, reset_seconds=reset_seconds)
         self._progress.refused += 1
-        self._progress.limit_found = self._rate.found
 
     async def _take(self, kind: str, priority: Priority) -> float:
         """Wait for a turn; returns when it came, by the clock."""
@@ -121,4 +120,5 @@ class Calls:
             await self._rate.unpaused()
         requests = self._progress.requests
         requests[kind] = requests.get(kind, 0) + 1
+        self._progress.limit_found = self._rate.found or self._progress.limit_found
         return self._clock.monotonic()

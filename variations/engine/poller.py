@@ -1,5 +1,6 @@
 """What becomes of a request that was accepted: polled until it is done, and looked up where the API forgot it."""
 
+import itertools
 import logging
 from typing import Final
 
@@ -18,10 +19,11 @@ RESULT_SECONDS: Final = 120.0
 CHECK_SECONDS: Final = 15.0
 # While the schedule only guesses.
 LOOK_AGAIN_SECONDS: Final = 1.0
-# So many polls in a row that failed, of requests that the status knows, are the endpoint's fault; so seldom it is then
-# looked whether it serves again.
+# So many polls in a row that failed, of requests that the status knows at once, are the endpoint's fault. Whether it
+# serves again is looked at after the first of these, and more seldom each time that it does not.
 POLL_FAILURES: Final = 3
-POLL_AGAIN_SECONDS: Final = 600.0
+POLL_AGAIN_SECONDS: Final = 15.0
+LONGEST_POLL_AGAIN_SECONDS: Final = 600.0
 # So many times in a row that cannot be are no slips: what the API tells is something else. It is not believed before
 # the polls bore it out either.
 STRAYS: Final = 2
@@ -43,6 +45,7 @@ class Poller:
         self._clock = clock
         self._failed_polls_in_a_row = 0
         self._poll_again_at = 0.0
+        self._poll_again_seconds = POLL_AGAIN_SECONDS
         self._strays_in_a_row = STRAYS
 
     async def wait(self, request: Request) -> Completed:
@@ -88,20 +91,33 @@ class Poller:
             else:
                 self._failed_polls_in_a_row = 0
                 return found
-        status = await self._calls.get("status", lambda: self._client.status(request_id), seconds=seconds)
-        if failure is not None:
-            self._failed_polls_in_a_row += 1
-            if self._failed_polls_in_a_row == POLL_FAILURES:
-                logger.info(
-                    "polling by the status endpoint: the other one said of a request that is there: %s", failure
-                )
+        attempts = itertools.count()
+
+        async def ask() -> Status:
+            next(attempts)
+            return await self._client.status(request_id)
+
+        status = await self._calls.get("status", ask, seconds=seconds)
+        # Where the status failed too, or the limit is used up, the endpoint is no worse than the rest of the API.
+        if failure is not None and not isinstance(failure, errors.RateLimited) and next(attempts) == 1:
+            self._poll_failed(failure)
         return status
 
+    def _poll_failed(self, failure: errors.VariationsError) -> None:
+        self._failed_polls_in_a_row += 1
+        if self._failed_polls_in_a_row == POLL_FAILURES:
+            self._poll_again_seconds = POLL_AGAIN_SECONDS
+            self._poll_again_at = self._clock.monotonic() + POLL_AGAIN_SECONDS
+            logger.info("polling by the status endpoint: the other one said of a request that is there: %s", failure)
+
     def _is_poll_tried(self) -> bool:
+        if self._failed_polls_in_a_row < POLL_FAILURES:
+            return True
         now = self._clock.monotonic()
-        if self._failed_polls_in_a_row >= POLL_FAILURES and now < self._poll_again_at:
+        if now < self._poll_again_at:
             return False
-        self._poll_again_at = now + POLL_AGAIN_SECONDS
+        self._poll_again_seconds = min(2 * self._poll_again_seconds, LONGEST_POLL_AGAIN_SECONDS)
+        self._poll_again_at = now + self._poll_again_seconds
         return True
 
     def _age(self, request: Request) -> float:

@@ -3,36 +3,14 @@
 import asyncio
 import heapq
 import itertools
-import math
-from collections import deque
 from enum import IntEnum
 from typing import Final
 
 from variations.clock import Clock
+from variations.engine.pace import Pace
 
 # What may be caught up after a pause of our own, such as a busy processor.
 BURST_SECONDS: Final = 1.0
-# The vendor counts by the minute.
-WINDOW_SECONDS: Final = 60.0
-# While nothing was refused yet the pace doubles in the first, and on the way back to a limit in the second.
-FIRST_DOUBLING_SECONDS: Final = 15.0
-DOUBLING_SECONDS: Final = 60.0
-# The vendor's smallest plan, and its usual one.
-LEAST_PACE: Final = 5.0
-USUAL_PACE: Final = 60.0
-# What was found is not used to the last request, so that a window that begins a little early has room for it.
-MARGIN: Final = 0.97
-# At the limit that was found the pace goes on rising, by a hundredth in so many requests and no sooner than in so many
-# seconds: a refusal costs one request in some hundreds, and a limit that was raised is not missed.
-TRYING_REQUESTS: Final = 100
-TRYING_SECONDS: Final = 15.0
-# And the longer nothing was refused, the faster: twice as fast after each of these.
-TRYING_DOUBLES_SECONDS: Final = 180.0
-# So far above what was refused, it was another limit.
-GONE: Final = 1.15
-# Who is refused again so soon after a pause was told no reset that holds: the pauses double, up to the slowest pace.
-AGAIN_SECONDS: Final = 10.0
-LONGEST_AGAIN_SECONDS: Final = WINDOW_SECONDS / LEAST_PACE
 
 
 class Priority(IntEnum):
@@ -49,9 +27,7 @@ class NoMoreNew(Exception):
 class RateLimit:
     """Let requests through at an even pace, the paid ones first.
 
-    A refusal (429) holds everything until its reset and lowers the pace to what the API took in the minute before it,
-    once for all that were refused together; from there it rises again: slowly near that limit, and faster the longer
-    it is not refused.
+    A refusal (429) holds everything until its reset, and lowers the pace.
 
     Args:
         requests_per_minute: never faster than this; 0 for as fast as the API takes it.
@@ -60,18 +36,10 @@ class RateLimit:
     """
 
     def __init__(self, requests_per_minute: float, *, clock: Clock, first_requests_per_minute: float = 0.0) -> None:
-        self._most = requests_per_minute or math.inf
-        self._pace = requests_per_minute or first_requests_per_minute or math.inf
-        self._limit: float | None = None
-        self._workers = 1
+        self._pace = Pace(requests_per_minute, clock=clock, first_requests_per_minute=first_requests_per_minute)
         self._clock = clock
         self._next_at = clock.monotonic()
         self._paused_until = self._next_at
-        self._lowered_at = -math.inf
-        self._passed: deque[float] = deque()
-        self._refused: list[float] = []
-        self._taken = self._least = 0.0
-        self._again_seconds = 0.0
         self._waiting: list[tuple[Priority, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._new_waiting = 0
@@ -82,12 +50,12 @@ class RateLimit:
     @property
     def requests_per_minute(self) -> float:
         """The pace at the moment; infinite where no limit is known."""
-        return self._pace
+        return self._pace.requests_per_minute
 
     @property
     def found(self) -> float | None:
-        """The limit in requests a minute that the API showed by refusing, to all workers; None if it never did."""
-        return self._limit and self._limit * self._workers
+        """The limit in requests a minute that the API showed to all workers; None if it never refused."""
+        return self._pace.found
 
     @property
     def is_scarce(self) -> bool:
@@ -96,14 +64,7 @@ class RateLimit:
 
     def divide(self, workers: int) -> None:
         """Go on at this process's share of the limit, which so many share from now on; what was learned is kept."""
-        change = self._workers / workers
-        self._workers = workers
-        self._most *= change
-        self._pace *= change
-        self._taken *= change
-        self._least *= change
-        if self._limit is not None:
-            self._limit *= change
+        self._pace.divide(workers)
 
     async def take(self, priority: Priority) -> None:
         """Return when one request may leave.
@@ -158,29 +119,7 @@ class RateLimit:
             sent_at: when the request left, by the clock; those that left before the pace was lowered are of one burst.
             reset_seconds: from now on until the API takes requests again.
         """
-        now = self._clock.monotonic()
-        self._refused.append(sent_at)
-        if is_first := sent_at > self._lowered_at:
-            is_again = math.isfinite(self._lowered_at) and now < self._paused_until + AGAIN_SECONDS
-            self._again_seconds = min(max(1.0, 2 * self._again_seconds), LONGEST_AGAIN_SECONDS) if is_again else 0.0
-            self.pause(self._again_seconds)
-            self._lowered_at = now
-            # A reset further away than a window is long does not tell when this one began.
-            window_began = now - WINDOW_SECONDS + (reset_seconds if reset_seconds < WINDOW_SECONDS else 0.0)
-            self._refused = [at for at in self._refused if at > window_began]
-            self._taken = sum(1.0 for at in self._passed if window_began < at <= now) - len(self._refused)
-            self._least = max(LEAST_PACE, USUAL_PACE if math.isinf(self._pace) else self._pace / 4)
-        else:
-            # It was counted as taken, like all that was under way.
-            self._taken -= 1
-        self.pause(reset_seconds)
-        if self._taken >= self._least:
-            # No more than was asked for; the pace may be below a limit that is known already, by its margin.
-            self._limit = min(self._taken, max(self._pace, self._limit or 0.0))
-            self._pace = min(self._pace, MARGIN * self._limit)
-        elif is_first:
-            # Somebody else asks with the same key, or the API is not well: too little to tell a limit by.
-            self._pace = min(self._pace, self._least)
+        self.pause(self._pace.refused(sent_at=sent_at, reset_seconds=reset_seconds))
 
     def close_to_new(self) -> None:
         """Turn away every `Priority.NEW`, those that wait too."""
@@ -201,21 +140,5 @@ class RateLimit:
             if turn.done():
                 continue
             turn.set_result(None)
-            self._passed.append(now)
-            while self._passed[0] <= now - WINDOW_SECONDS:
-                self._passed.popleft()
-            interval = WINDOW_SECONDS / self._pace
+            interval = self._pace.passed(more_wait=bool(self._waiting))
             self._next_at = max(self._next_at, now - BURST_SECONDS) + interval
-            if self._waiting:
-                self._pace = min(self._most, self._pace * self._growth(interval))
-
-    def _growth(self, interval: float) -> float:
-        """Return by how much the pace may rise with one request, which has the time until the next one for itself."""
-        if math.isinf(self._pace):
-            return 1.0
-        never_refused = math.isinf(self._lowered_at)
-        fast = float(2.0 ** (interval / (FIRST_DOUBLING_SECONDS if never_refused else DOUBLING_SECONDS)))
-        if self._limit is None or not MARGIN * self._limit <= self._pace <= GONE * self._limit:
-            return fast
-        faster = math.exp2(min(20.0, (self._clock.monotonic() - self._lowered_at) / TRYING_DOUBLES_SECONDS))
-        return min(fast, 1.0 + 0.01 * faster * min(1 / TRYING_REQUESTS, interval / TRYING_SECONDS))

@@ -9,7 +9,8 @@ from variations import errors
 from variations.api.retry import CONNECT_ATTEMPTS, SUBMIT_ATTEMPTS
 from variations.engine.calls import OUTAGE_ITEMS, Calls
 from variations.engine.progress import Progress
-from variations.engine.rate import LEAST_PACE, NoMoreNew, RateLimit
+from variations.engine.pace import LEAST_PACE
+from variations.engine.rate import NoMoreNew, RateLimit
 
 from .simulation import LoopClock, simulate
 

@@ -132,6 +132,19 @@ def test_a_limit_that_is_not_told_is_found(limit: int, limits: dict[str, float])
     assert used(api, after_seconds=180) >= 0.88 * limit
 
 
+def test_a_limit_that_rose_is_told_as_it_is_now() -> None:
+    """The API need not refuse again for that."""
+    api = FakeApi(latency=lognormal(0.2), network_seconds=0.02, limit=(60, 60.0))
+
+    async def raise_it(stage: Stage) -> None:
+        await stage.clock.sleep(300)
+        api.limit = None
+
+    outcomes, stage = run(api, variations(600), first_requests_per_minute=60.0, meanwhile=raise_it)
+    assert len(outcomes) == 600
+    assert (stage.engine.progress.limit_found or 0.0) >= 2 * 60
+
+
 def test_refusals_of_one_burst_lower_the_pace_once() -> None:
     """Those that were under way when the first was refused say nothing new."""
     api, stage = made(60, lognormal(0.05), limit=(60, 60.0), max_in_flight=64)

@@ -1,6 +1,7 @@
 """The stream of requests: slots, rate, polls, and what becomes of each variation."""
 
 import asyncio
+import random
 from collections import Counter
 from datetime import datetime
 from itertools import pairwise
@@ -338,7 +339,9 @@ def test_where_polls_are_not_served_the_status_is(answer: httpx.Response) -> Non
     outcomes, stage = run(api, variations(5), max_in_flight=1)
     assert statuses(outcomes) == {"kept": 5}
     requests = stage.engine.progress.requests
-    assert (requests["poll"], requests["result"]) == (POLL_FAILURES, 5)
+    # And once more when it is looked whether it serves again, after some seconds and then more and more seldom.
+    assert POLL_FAILURES <= requests["poll"] <= POLL_FAILURES + 2
+    assert requests["result"] == 5
     assert stage.engine.stopped_by is None
 
 
@@ -360,9 +363,32 @@ def test_polls_that_were_not_served_are_tried_again_now_and_then() -> None:
     outcomes, stage = run(api, variations(60), max_in_flight=1)
     assert statuses(outcomes) == {"kept": 60}
     requests = stage.engine.progress.requests
-    waited = POLL_AGAIN_SECONDS / 16 + 2
+    # Twice as long as it was away, at the most.
+    waited = (2 * 100 + POLL_AGAIN_SECONDS) / 16 + 2
     assert requests["result"] <= waited
     assert requests["poll"] >= 60 - waited
+
+
+@pytest.mark.parametrize("outage_seconds", [3.0, 10.0, 90.0])
+def test_an_outage_is_not_taken_for_the_poll_endpoints_fault(outage_seconds: float) -> None:
+    """Where the status does not answer either: afterwards each image is one poll's again."""
+    begin, end = 1100.0, 1100.0 + outage_seconds
+    api = FakeApi(network_seconds=0.02)
+    api.on_status = lambda *_: refused(503) if begin < asyncio.get_running_loop().time() < end else None
+    outcomes, _ = run(api, variations(600), requests_per_minute=600.0)
+    assert statuses(outcomes) == {"kept": 600}
+    assert len(api.times("submit")) == 600
+    # But for those that were under way when the outage ended.
+    assert len([at for at in api.times("result") if at > end + 30]) <= 6
+
+
+def test_single_polls_that_fail_cost_a_call_each_and_no_more() -> None:
+    """A fifth of all polls fails, and so sometimes several in a row; that is soon looked at again."""
+    rng = random.Random(1)  # noqa: S311 - it is a simulation
+    api = FakeApi(network_seconds=0.02, on_status=lambda *_: refused(500) if rng.random() < 0.2 else None)
+    outcomes, _ = run(api, variations(600), requests_per_minute=600.0)
+    assert statuses(outcomes) == {"kept": 600}
+    assert len(api.times("result")) <= 0.5 * 600
 
 
 def test_a_poll_that_the_limit_refuses_is_a_poll_again() -> None:
