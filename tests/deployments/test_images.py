@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 from docker.utils.build import exclude_paths
+from packaging.markers import Marker
 
 from deployments import container
 
@@ -50,9 +51,13 @@ def values(stage: list[Step], name: str) -> list[str]:
 
 
 def versions(lock: str) -> dict[str, str]:
-    """Return what a lock names, by name."""
+    """Return what a lock names, by name: for this Python, where it names several versions."""
     text = (ROOT / lock).read_text(encoding="utf-8")
-    return dict(re.findall(r"^([a-zA-Z0-9._-]+)==(\S+)", text, re.MULTILINE))
+    found: dict[str, str] = {}
+    for name, version, marker in re.findall(r"^([a-zA-Z0-9._-]+)==([^\s;]+)(?: ; ([^\\\n]+))?", text, re.MULTILINE):
+        if name not in found or Marker(marker.strip()).evaluate():
+            found[name] = version
+    return found
 
 
 def test_both_stages_stand_on_the_python_of_the_tests() -> None:
