@@ -51,7 +51,7 @@ def values(stage: list[Step], name: str) -> list[str]:
 
 
 def versions(lock: str) -> dict[str, str]:
-    """Return what a lock names for some Python that the project runs on, by name; this one's version, if they differ."""
+    """Return what a lock names, by name: for this Python, where it names several versions."""
     text = (ROOT / lock).read_text(encoding="utf-8")
     found: dict[str, str] = {}
     for name, version, marker in re.findall(r"^([a-zA-Z0-9._-]+)==([^\s;]+)(?: ; ([^\\\n]+))?", text, re.MULTILINE):

@@ -61,7 +61,9 @@ def test_each_day_is_a_run(variations: Variations, days: Path, sandbox: Sandbox)
 def test_a_dry_run_adds_up_what_the_days_would_cost(variations: Variations, days: Path, sandbox: Sandbox) -> None:
     """It needs no key and no Prefect server, and leaves no trace."""
     nothing = {"SEGMIND_API_KEY": "", "PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    ended = variations("backfill", *PLACES, *FROM, "--to", "2026-11-03", "--dry-run", "--outputs-per-request", "2", **nothing)
+    ended = variations(
+        "backfill", *PLACES, *FROM, "--to", "2026-11-03", "--dry-run", "--outputs-per-request", "2", **nothing
+    )
     assert ended.code == 3, ended.err
     assert "2026-11-01: 2 images to make for about 0.06 USD" in ended.err
     assert "3 of 3 days, 6 images to make, about 0.19 USD" in " ".join(ended.out.split())
