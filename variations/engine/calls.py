@@ -13,6 +13,8 @@ from variations.engine.rate import Priority, RateLimit
 # So many items in a row that came to nothing are an outage, not theirs. Where a tenth of the answers gets lost, eight
 # in a row are one chance in a hundred million.
 OUTAGE_ITEMS: Final = 8
+# After so long in which it took nothing, it is no limit by the minute.
+REFUSED_SECONDS: Final = 900.0
 
 T = TypeVar("T")
 
@@ -45,14 +47,17 @@ class Calls:
         self._random = random
         self._stop = stop
         self._items_refused_in_a_row: Counter[str] = Counter()
+        self._taken_at = clock.monotonic()
 
     async def send(self, kind: str, post: Callable[[], Awaitable[T]]) -> T:
         """Send a POST, and again only where it is certain that it was not accepted.
 
         Raises:
-            ServiceDown: no connection can be made, or many items in a row were refused by a failing API.
+            ServiceDown: no connection can be made, many items in a row were refused by a failing API, or each one for
+                the request limit for a quarter of an hour.
         """
         attempt = 1
+        refused_since: float | None = None
         while True:
             sent_at = await self._take(kind, Priority.NEW)
             try:
@@ -66,6 +71,8 @@ class Calls:
                     raise
                 if isinstance(error, errors.RateLimited):
                     self._refused(sent_at, delay)
+                    refused_since = refused_since or sent_at
+                    self._check_that_any_is_taken(refused_since, error)
                 else:
                     attempt += 1
                     await self._rate.sleep_before_new(delay)
@@ -81,7 +88,15 @@ class Calls:
                 raise
             else:
                 self._items_refused_in_a_row[kind] = 0
+                self._taken_at = self._clock.monotonic()
                 return answer
+
+    def _check_that_any_is_taken(self, refused_since: float, error: errors.RateLimited) -> None:
+        if self._clock.monotonic() - max(refused_since, self._taken_at) > REFUSED_SECONDS:
+            raise errors.ServiceDown(
+                f"the API has refused every request for {REFUSED_SECONDS / 60:.0f} minutes ({error.message}); "
+                "see what the plan of the key allows, and run the same command again"
+            ) from error
 
     def _outage(self, kind: str, error: errors.VariationsError) -> errors.ServiceDown | None:
         self._items_refused_in_a_row[kind] += 1
@@ -96,7 +111,7 @@ class Calls:
         while True:
             sent_at = await self._take(kind, Priority.PAID)
             try:
-                return await get()
+                answer = await get()
             except errors.Repeatable as error:
                 is_refused = isinstance(error, errors.RateLimited)
                 delay = get_delay_seconds(error, attempt, random=self._random())
@@ -107,6 +122,9 @@ class Calls:
                 if not is_refused:
                     attempt += 1
                     await self._clock.sleep(delay)
+            else:
+                self._taken_at = self._clock.monotonic()
+                return answer
 
     def _refused(self, sent_at: float, reset_seconds: float) -> None:
         self._rate.refuse(sent_at=sent_at, reset_seconds=reset_seconds)

@@ -7,9 +7,9 @@ import pytest
 
 from variations import errors
 from variations.api.retry import CONNECT_ATTEMPTS, SUBMIT_ATTEMPTS
-from variations.engine.calls import OUTAGE_ITEMS, Calls
-from variations.engine.progress import Progress
+from variations.engine.calls import OUTAGE_ITEMS, REFUSED_SECONDS, Calls
 from variations.engine.pace import LEAST_PACE
+from variations.engine.progress import Progress
 from variations.engine.rate import NoMoreNew, RateLimit
 
 from .simulation import LoopClock, simulate
@@ -134,6 +134,23 @@ def test_a_429_holds_its_call_until_the_reset(*, count_all: bool, kind: str) -> 
     desk = simulate(main())
     assert 40 <= desk.elapsed < 41
     assert desk.requests[kind] == (3 if kind == "status" else 2)
+
+
+def test_a_key_that_is_refused_for_good_pauses_the_run_with_a_word() -> None:
+    """After a quarter of an hour in which nothing was taken; one request that is taken starts it anew."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        limited = errors.RateLimited("429", wait_seconds=30)
+        few = [limited] * int(REFUSED_SECONDS / 2 / 30)
+        for _ in range(3):
+            assert await desk.calls.send("submit", scripted(*few, "taken")) == "taken"
+        desk.started = desk.clock.monotonic()
+        with pytest.raises(errors.ServiceDown, match="15 minutes"):
+            await desk.calls.send("submit", scripted(limited))
+        return desk
+
+    assert REFUSED_SECONDS <= simulate(main()).elapsed <= REFUSED_SECONDS + 60
 
 
 def test_no_connection_is_tried_for_a_minute_and_then_the_service_is_down() -> None:
