@@ -196,7 +196,8 @@ class WorkerRun:
         are_coming = self._clock.monotonic() < self._coming_until
         workers = max(self.workers, self._wanted if are_coming else 1)
         share = math.ceil((self.plan.shards - len(self._ended)) / workers)
-        if self._maker.in_hand < share:
+        # Nothing to share is nothing to wait for.
+        if not share or self._maker.in_hand < share:
             return False
         return self.workers < workers or self._maker.has_waiting
 

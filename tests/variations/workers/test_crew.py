@@ -57,6 +57,20 @@ def test_one_that_begins_first_leaves_the_others_their_part() -> None:
     crewed(doing, limits=FAST, begin_after=(0.0, 20.0))
 
 
+@pytest.mark.parametrize("begin_after", [(0.0, 0.0), (0.0, 5.0), (7.0, 0.0)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_run_ends_with_its_last_image(begin_after: tuple[float, ...], seed: int) -> None:
+    """When one leaves, another is to come; but not where nothing is left to do."""
+
+    async def doing(crew: Crewed) -> None:
+        receipt = await crew.receipt_of(crew.parent())
+        assert receipt.kept == ITEMS
+        last = max(billed.accepted_at for billed in crew.world.bill())
+        assert crew.world.now - last < LATENCY_SECONDS + COMING_SECONDS / 2
+
+    crewed(doing, begin_after=begin_after, seed=seed)
+
+
 def test_one_that_never_begins_is_waited_for_a_minute() -> None:
     """Its part is made by the one that is there, in one go."""
     seconds = {}
