@@ -21,7 +21,7 @@ from variations.engine.budget import NO_MONEY_USD
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
-from variations.engine.source_looks import SourceLooks
+from variations.engine.source_looks import looks_of
 from variations.errors import BudgetReached, InsufficientCredits, NoDataset, Replaced, RunError, StorageError
 from variations.estimate import read_manifest
 from variations.job import Job
@@ -37,7 +37,6 @@ from variations.publish import publish, read_known
 from variations.receipt import Plan, Receipt, RunStopped, check_leaks, started
 from variations.recovery import Settler, close_run
 from variations.source_hashes import SourceHashes
-from variations.source_images import SourceImages
 from variations.storage import Storage, open_storage
 from variations.tally import Recovery, Tally, UnknownItem
 from variations.workers.crew import Crew
@@ -468,7 +467,7 @@ async def running(
 ) -> AsyncIterator[Run]:
     """Put a run together of parts that are open already, and give the dataset back at its end."""
     gate = job.recipe.gate
-    looks = SourceLooks(SourceImages(local_files=True, http=client.http).fetch) if gate.sources else None
+    looks = looks_of(gate, client.http)
     engine = Engine(
         client,
         storage=storage,

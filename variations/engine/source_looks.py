@@ -7,13 +7,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+import httpx
 from PIL import Image
 
 from variations.appearance import Appearance, Nearest, appearance_of, copies_of, small_copy
 from variations.errors import VariationsError
+from variations.gate import Gate
 from variations.images import BLANK_SPREAD
 from variations.models import Source
-from variations.source_images import opened_upright
+from variations.source_images import SourceImages, opened_upright
 
 REMEMBERED_SOURCES: Final = 256
 AT_ONCE: Final = 4
@@ -107,3 +109,11 @@ def _look_at(content: bytes) -> _Look | None:
     if appearance_of(small).contrast < BLANK_SPREAD:
         return None
     return _Look(small)
+
+
+def looks_of(gate: Gate, http: httpx.AsyncClient) -> SourceLooks | None:
+    """Return what looks at sources for a gate; None where it asks for no source.
+
+    Files of this machine are read where a source is one: a manifest that may name none has had them refused.
+    """
+    return SourceLooks(SourceImages(local_files=True, http=http).fetch) if gate.sources else None

@@ -17,7 +17,7 @@ from variations.engine.budget import Granted
 from variations.engine.engine import Engine
 from variations.engine.limits import Limits
 from variations.engine.progress import Progress
-from variations.engine.source_looks import SourceLooks
+from variations.engine.source_looks import looks_of
 from variations.estimate import read_signed
 from variations.layout import parts_prefix
 from variations.ledger.journal import read_last
@@ -27,7 +27,6 @@ from variations.ledger.writer import Writer
 from variations.making import ShardMaker
 from variations.planned import Planned, read_planned
 from variations.recovery import shards_begun
-from variations.source_images import SourceImages
 from variations.storage import Storage, open_storage
 from variations.tally import Tally
 from variations.workers.roster import Roster, Sign
@@ -394,7 +393,7 @@ async def working(
         return granted if engine.stopped_by is None else granted._replace(may_grow=False)
 
     gate = planned.job().recipe.gate
-    looks = SourceLooks(SourceImages(local_files=True, http=client.http).fetch) if gate.sources else None
+    looks = looks_of(gate, client.http)
     engine = Engine(
         client,
         storage=storage,
