@@ -20,6 +20,7 @@ from variations.ledger.records import Accepted, Ended, Group, Intended, Record, 
 from variations.models import Completed
 from variations.storage.local import LocalStorage
 from variations.storage.s3 import S3Storage
+from variations.uris import public_uri
 
 When = Literal["before", "after"]
 # Of a write: its key, and its content; b"" for one that comes from a file.
@@ -91,9 +92,11 @@ class Unanswered:
             if not dies.is_next():
                 return await submit(client, inputs)
             leaving = asyncio.create_task(submit(client, inputs))
+            # Not by the seed: another scene on the same sandbox may have an image of the same.
+            source = public_uri(inputs["redux_image"])
             while True:
                 bill = json.loads((await client.http.get(dies.bill_url)).content)
-                if any(line["seed"] == inputs["seed"] for line in bill["lines"]):
+                if any(public_uri(line["source"]) == source for line in bill["lines"]):
                     dies.now()
                 if leaving.done():
                     # Whatever it was, it was not accepted: the next one is.
