@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from deployments.names import AUGMENT, SCHEDULE
 from deployments.step import Outcome, Step
+from variations.dates import filled
 from variations.errors import SettingsError
 
 # What a schedule cannot do without: every other parameter of `augment` has a default.
@@ -31,6 +33,7 @@ class Wish:
 
     Raises:
         SettingsError: there is no such time.
+        BadInput: there is no such placeholder in a source or destination; each run would end with that.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -38,13 +41,15 @@ class Wish:
     timezone: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what Prefect would refuse."""
+        """Refuse what Prefect would refuse, or each run."""
         for name, given in (("cron", self.cron), ("timezone", self.timezone)):
             try:
                 CronSchedule(**{"cron": "0 0 * * *", **({name: given} if given is not None else {})})
             except ValidationError as error:
                 problem = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise SettingsError(f"--{name} is {given!r}: {problem}") from None
+        for name in NEEDED:
+            filled(self.parameters.get(name, ""), datetime.now(UTC).date(), name=f"--{name}")
 
 
 async def ensure_schedule(client: PrefectClient, proposed: Mapping[str, Any], wish: Wish) -> Step:

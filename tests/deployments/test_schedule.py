@@ -11,7 +11,7 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
 from deployments.names import SCHEDULE
 from deployments.schedule import Wish, missing, ours, placed, step, wanted, written
-from variations.errors import SettingsError
+from variations.errors import BadInput, SettingsError
 
 PROPOSED = {"slug": SCHEDULE, "cron": "0 6 * * *", "timezone": "UTC"}
 PLACES = {"source": "s3://b/manifest.csv", "destination": "s3://b/dataset"}
@@ -110,3 +110,18 @@ def test_no_such_time(wish: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Wish(**wish)  # type: ignore[arg-type]
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("name", ["source", "destination"])
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("s3://b/{dat}/x", "{dat} is no placeholder; known are {date}"),
+        ("s3://b/{date", "a brace is missing at {date"),
+    ],
+)
+def test_a_day_that_no_run_can_fill_in(name: str, place: str, said: str) -> None:
+    """Refused with its option before anything is set up: at six in the morning nobody looks."""
+    with pytest.raises(BadInput) as caught:
+        Wish({**PLACES, name: place})
+    assert str(caught.value).startswith(f"--{name}: {said}")
