@@ -20,6 +20,11 @@ from variations.errors import SettingsError
 
 # What a schedule cannot do without: every other parameter of `augment` has a default.
 NEEDED: Final = ("source", "destination")
+# Prefect's server (3.8) puts an empty set in the place of a schedule's parameters where a change names none, and its UI
+# names none: a budget is gone as well.
+FORGOTTEN: Final = (
+    "where it had them, the switch in Prefect's UI made it forget them, and all its other options: give them again, too"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,7 @@ def step(
     if lacking:
         options = " and ".join(f"--{name}" for name in lacking)
         what = f"off until it has a source and a destination; give it {options}"
+        what += f"; {FORGOTTEN}" if before is not None and not now["parameters"] else ""
     else:
         what = f"{told(now)}, {now['parameters']['source']} → {now['parameters']['destination']}"
         if not now["active"] or is_paused:

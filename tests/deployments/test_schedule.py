@@ -9,8 +9,10 @@ from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
-from deployments.names import SCHEDULE
+from deployments.deployed import Deployment
+from deployments.names import AUGMENT, SCHEDULE
 from deployments.schedule import Wish, missing, ours, placed, step, wanted, written
+from deployments.server_checks import check_schedule
 from variations.errors import BadInput, SettingsError
 
 PROPOSED = {"slug": SCHEDULE, "cron": "0 6 * * *", "timezone": "UTC"}
@@ -89,6 +91,25 @@ def test_what_is_said_of_it() -> None:
     assert "off, as somebody paused the deployment; --source or --destination switches it on" in paused
     assert "changed: the deployment is no longer paused" in str(step(before, written(before), is_resumed=True))
     assert missing({"source": ""}) == ["source", "destination"]
+
+
+def test_a_schedule_that_forgot_everything_is_told_how() -> None:
+    """The switch in Prefect's UI takes its budget, too: who names but the two places would run without."""
+    emptied = daily({}, active=True)
+    said = str(step(emptied, wanted(PROPOSED, Wish(), deployment(emptied))))
+    assert "give it --source and --destination; where it had them, the switch in Prefect's UI" in said
+    assert "all its other options: give them again" in said
+    assert "the switch" not in str(step(None, wanted(PROPOSED, Wish(), None)))
+
+
+def test_one_that_is_off_is_switched_on_by_deploying() -> None:
+    """And not where it would forget what it asks for."""
+    entry: dict[str, Any] = {"name": "variations"}
+    switched = deployment(daily(PLACES, active=False))
+    finding = check_schedule(Deployment(AUGMENT, entry, {}, switched))
+    assert finding.mend == "variations deploy --source s3://b/manifest.csv"
+    emptied = check_schedule(Deployment(AUGMENT, entry, {}, deployment(daily({}, active=True))))
+    assert "give them again" in str(emptied.mend)
 
 
 def test_a_path_is_made_absolute() -> None:
