@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +15,16 @@ from pydantic import ValidationError
 
 from deployments.names import AUGMENT, SCHEDULE
 from deployments.step import Outcome, Step
+from variations.dates import filled
 from variations.errors import SettingsError
 
 # What a schedule cannot do without: every other parameter of `augment` has a default.
 NEEDED: Final = ("source", "destination")
+# Prefect's server (3.8) puts an empty set in the place of a schedule's parameters where a change names none, and its UI
+# names none: a budget is gone as well.
+FORGOTTEN: Final = (
+    "where it had them, the switch in Prefect's UI made it forget them, and all its other options: give them again, too"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,7 @@ class Wish:
 
     Raises:
         SettingsError: there is no such time.
+        BadInput: there is no such placeholder in a source or destination; each run would end with that.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -38,13 +46,15 @@ class Wish:
     timezone: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what Prefect would refuse."""
+        """Refuse what Prefect would refuse, or each run."""
         for name, given in (("cron", self.cron), ("timezone", self.timezone)):
             try:
                 CronSchedule(**{"cron": "0 0 * * *", **({name: given} if given is not None else {})})
             except ValidationError as error:
                 problem = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise SettingsError(f"--{name} is {given!r}: {problem}") from None
+        for name in NEEDED:
+            filled(self.parameters.get(name, ""), datetime.now(UTC).date(), name=f"--{name}")
 
 
 async def ensure_schedule(client: PrefectClient, proposed: Mapping[str, Any], wish: Wish) -> Step:
@@ -138,6 +148,7 @@ def step(
     if lacking:
         options = " and ".join(f"--{name}" for name in lacking)
         what = f"off until it has a source and a destination; give it {options}"
+        what += f"; {FORGOTTEN}" if before is not None and not now["parameters"] else ""
     else:
         what = f"{told(now)}, {now['parameters']['source']} → {now['parameters']['destination']}"
         if not now["active"] or is_paused:

@@ -106,10 +106,12 @@ def check_schedule(deployment: Deployment) -> Finding:
         return Finding(about, "is not there", DEPLOY)
     if lacking := schedule.missing(found.parameters):
         how = " ".join(f"--{name} …" for name in lacking)
-        return Finding(about, f"has no {' and no '.join(lacking)}", f"{DEPLOY} {how}")
+        forgotten = "" if found.parameters else f"; {schedule.FORGOTTEN}"
+        return Finding(about, f"has no {' and no '.join(lacking)}", f"{DEPLOY} {how}{forgotten}")
     text = f"{schedule.told(schedule.written(found))}, {found.parameters['source']} → {found.parameters['destination']}"
     if not found.active or deployment.found.paused:
-        return Finding(about, f"{text}, but it is off", "switch it on, on the deployment's page in Prefect's UI")
+        # Not by the switch in Prefect's UI: it makes the schedule forget what it asks for.
+        return Finding(about, f"{text}, but it is off", f"{DEPLOY} --source {found.parameters['source']}")
     return Finding(about, text)
 
 

@@ -9,8 +9,12 @@ from variations.errors import BadInput
 from variations.uris import shown_uri
 
 PLACEHOLDERS: Final = {"date": "%Y-%m-%d", "year": "%Y", "month": "%m", "day": "%d"}
-# A brace that is meant as one is doubled.
-_BRACES: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+_NAMES: Final = "|".join(PLACEHOLDERS)
+# A brace that is meant as one is doubled. One alone is itself, but at a name: there its partner was forgotten, and
+# every day would have the same place.
+_BRACES: Final = re.compile(
+    r"\{\{|\}\}|\{([^{}]*)\}" + rf"|(\{{(?:{_NAMES})(?![A-Za-z])|(?<![A-Za-z])(?:{_NAMES})\}}(?!\}}))"
+)
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -23,11 +27,14 @@ def filled(uri: str, day: date, *, name: str) -> str:
         name: what the URI is, for the message.
 
     Raises:
-        BadInput: there is another placeholder.
+        BadInput: there is another placeholder, or one with a single brace.
     """
 
     def fill(found: re.Match[str]) -> str:
         placeholder = found[1]
+        if found[2] is not None:
+            meant = f"{{{found[2].strip('{}')}}}"
+            raise BadInput(f"{name}: a brace is missing at {found[2]}; write {meant}, and {{{{ or }}}} for a brace")
         if placeholder is None:
             return found[0][0]
         if placeholder not in PLACEHOLDERS:

@@ -34,7 +34,9 @@ class SeenWorker:
         parts = [f"{one.kept:,} kept"] + ([f"{one.failed:,} failed"] if one.failed else [])
         told = f"{one.writer}: {', '.join(parts)}, {one.in_flight} in flight"
         if one.writer.is_certainly_dead():
-            return f"{told} when it died; {'another one takes' if self.is_silent else 'soon another one takes'} it over"
+            # What was in flight is of its last sign of life: it went on after that.
+            over = f"{'' if self.is_silent else 'soon '}another one takes it over"
+            return f"{told} at its last sign of life; it has died, and {over}"
         if self.is_silent:
             ago = ago_text(self.age_seconds)
             return f"{told}; its last sign of life was {ago} ago: it is most likely gone, and another one takes it over"

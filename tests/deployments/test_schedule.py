@@ -9,9 +9,11 @@ from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
-from deployments.names import SCHEDULE
+from deployments.deployed import Deployment
+from deployments.names import AUGMENT, SCHEDULE
 from deployments.schedule import Wish, missing, ours, placed, step, wanted, written
-from variations.errors import SettingsError
+from deployments.server_checks import check_schedule
+from variations.errors import BadInput, SettingsError
 
 PROPOSED = {"slug": SCHEDULE, "cron": "0 6 * * *", "timezone": "UTC"}
 PLACES = {"source": "s3://b/manifest.csv", "destination": "s3://b/dataset"}
@@ -91,6 +93,25 @@ def test_what_is_said_of_it() -> None:
     assert missing({"source": ""}) == ["source", "destination"]
 
 
+def test_a_schedule_that_forgot_everything_is_told_how() -> None:
+    """The switch in Prefect's UI takes its budget, too: who names but the two places would run without."""
+    emptied = daily({}, active=True)
+    said = str(step(emptied, wanted(PROPOSED, Wish(), deployment(emptied))))
+    assert "give it --source and --destination; where it had them, the switch in Prefect's UI" in said
+    assert "all its other options: give them again" in said
+    assert "the switch" not in str(step(None, wanted(PROPOSED, Wish(), None)))
+
+
+def test_one_that_is_off_is_switched_on_by_deploying() -> None:
+    """And not where it would forget what it asks for."""
+    entry: dict[str, Any] = {"name": "variations"}
+    switched = deployment(daily(PLACES, active=False))
+    finding = check_schedule(Deployment(AUGMENT, entry, {}, switched))
+    assert finding.mend == "variations deploy --source s3://b/manifest.csv"
+    emptied = check_schedule(Deployment(AUGMENT, entry, {}, deployment(daily({}, active=True))))
+    assert "give them again" in str(emptied.mend)
+
+
 def test_a_path_is_made_absolute() -> None:
     """A worker starts each run in a folder of its own."""
     assert placed("photos/{date}") == str(Path.cwd() / "photos/{date}")
@@ -110,3 +131,18 @@ def test_no_such_time(wish: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Wish(**wish)  # type: ignore[arg-type]
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("name", ["source", "destination"])
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("s3://b/{dat}/x", "{dat} is no placeholder; known are {date}"),
+        ("s3://b/{date", "a brace is missing at {date"),
+    ],
+)
+def test_a_day_that_no_run_can_fill_in(name: str, place: str, said: str) -> None:
+    """Refused with its option before anything is set up: at six in the morning nobody looks."""
+    with pytest.raises(BadInput) as caught:
+        Wish({**PLACES, name: place})
+    assert str(caught.value).startswith(f"--{name}: {said}")

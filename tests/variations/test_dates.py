@@ -39,6 +39,29 @@ def test_an_unknown_placeholder_is_named_with_the_known_ones(placeholder: str) -
     assert all(f"{{{name}}}" in str(refused.value) for name in PLACEHOLDERS)
 
 
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("s3://b/{date", "a brace is missing at {date; write {date}"),
+        ("s3://b/{date/x", "a brace is missing at {date; write {date}"),
+        ("s3://b/{year}/{month/{day}", "a brace is missing at {month; write {month}"),
+        ("s3://b/day}/x", "a brace is missing at day}; write {day}"),
+        ("s3://b/{{date}", "a brace is missing at date}; write {date}"),
+    ],
+)
+def test_a_placeholder_that_lacks_a_brace_is_refused(uri: str, told: str) -> None:
+    """Else every day of a schedule would go to one and the same place."""
+    with pytest.raises(BadInput) as refused:
+        filled(uri, DAY, name="destination")
+    assert str(refused.value).startswith(f"destination: {told}, and {{{{ or }}}} for a brace")
+
+
+@pytest.mark.parametrize("uri", ["s3://b/{dates", "s3://b/holiday}", "s3://b/date", "s3://b/{"])
+def test_a_brace_at_another_word_is_itself(uri: str) -> None:
+    """Keys may hold any."""
+    assert filled(uri, DAY, name="source") == uri
+
+
 def test_a_secret_in_braces_is_not_repeated() -> None:
     """What stands there was not meant to be shown."""
     with pytest.raises(BadInput) as refused:

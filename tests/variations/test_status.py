@@ -153,12 +153,13 @@ async def test_workers_are_told_with_what_they_have_done_and_whether_they_live(a
     def workers(status: DatasetStatus) -> list[str]:
         return sorted(value for name, value in status.lines(most=0) if name == "worker")
 
-    lives, died = f"{elsewhere}: 1,234 kept, 3 in flight", f"{gone}: 2 kept, 1 failed, 4 in flight when it died"
-    assert workers(soon) == sorted([lives, f"{died}; soon another one takes it over"])
+    lives = f"{elsewhere}: 1,234 kept, 3 in flight"
+    died = f"{gone}: 2 kept, 1 failed, 4 in flight at its last sign of life; it has died"
+    assert workers(soon) == sorted([lives, f"{died}, and soon another one takes it over"])
     silent, dead = sorted(workers(later), key=lambda said: "died" in said)
     assert silent.startswith(f"{lives}; its last sign of life was 1 min 2")
     assert silent.endswith(" ago: it is most likely gone, and another one takes it over")
-    assert dead == f"{died}; another one takes it over"
+    assert dead == f"{died}, and another one takes it over"
     assert {one["works"]: one["is_gone"] for one in soon.as_dict()["workers"]} == {
         str(elsewhere): False,
         str(gone): True,

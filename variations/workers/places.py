@@ -123,7 +123,9 @@ class Places:
         self._refused = 0
         if is_replacement:
             self._in_vain += 1
-            logger.warning("A worker is gone (%s): another one was started", self._last)
+            # They are replaced in the order in which they were found to be over.
+            gone = list(self._over.values())[len(self._started) - self._workers - 1]
+            logger.warning("A worker is gone (%s): another one was started", gone)
         return True
 
     @property

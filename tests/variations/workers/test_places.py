@@ -70,6 +70,20 @@ def test_one_that_dies_is_replaced_for_as_long_as_something_is_done() -> None:
     assert len(led.pool.started) == 22
 
 
+def test_each_replacement_names_the_one_it_replaces(caplog: pytest.LogCaptureFixture) -> None:
+    """Two that end between two looks, too."""
+    led = Led()
+    led.look()
+    led.living = set(led.pool.started)
+    led.look()
+    led.pool.over = {one: f"{one}: Crashed" for one in led.pool.started}
+    led.gone, led.living = led.living, set()
+    led.look()
+    assert len(led.pool.started) == 4
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"A worker is gone ({one}: Crashed): another one was started" for one in led.pool.started[:2]]
+
+
 def test_one_that_never_begins_is_replaced_later_each_time_and_in_the_end_no_more() -> None:
     """While another one works, and goes on."""
     led = Led()
