@@ -199,6 +199,7 @@ class Receipt:
             counts.append((found.still_unknown, "still unknown"))
             nothing, cost_usd = "nothing was open", found.cost_usd
         parts = [f"{count:,} {what}" for count, what in counts if count] or [nothing]
+        parts += [f"{self.unknown_before:,} still unknown of earlier runs"] if self.unknown_before else []
         return ", ".join([*parts, f"{cost_usd:.2f} USD"])
 
     def lines(self) -> list[tuple[str, str]]:

@@ -25,11 +25,14 @@ from .examples import PLAN, RECEIPT
         ({"unknown": 1}, "CompletedWithFailures", "3 kept, 1 unknown, 0.09 USD"),
         ({"rejected": 4}, "CompletedWithFailures", "3 kept, 4 rejected, 0.09 USD"),
         ({"failed_before": 5}, "Completed", "3 kept, 0.09 USD"),
+        ({"unknown_before": 8}, "Completed", "3 kept, 8 still unknown of earlier runs, 0.09 USD"),
     ],
     ids=lambda value: next(iter(value), "whole") if isinstance(value, dict) else None,
 )
 def test_a_run_that_is_done_is_completed(change: dict[str, Any], name: str, message: str) -> None:
-    """Its name says whether all of it is there; what failed in earlier runs is not this one's."""
+    """Its name says whether all of it is there; what failed in earlier runs is not this one's, and what
+    may have been paid for is said.
+    """
     ending = ending_of(replace(RECEIPT, **change), max_failed_percent=20)
     assert (ending.kind, ending.name, ending.message, ending.reason) == ("completed", name, message, "")
 
