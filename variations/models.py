@@ -187,7 +187,7 @@ class ImageOutcome:
 
     Attributes:
         output_index: which image of the request, from 0.
-        status: `rejected` was made, and paid, and dropped by the quality gate.
+        status: `rejected` was dropped by the quality gate, or is what failed beside such a one and is made again with it.
         image: there exactly where `status` is `kept`.
         measures: of what was made; None of images that an older version made.
         can_retry: of what failed, whether trying it again can help.
@@ -212,6 +212,11 @@ class ImageOutcome:
     metrics: Metrics = Metrics()
     polls: int = 0
     cost_usd: float = 0.0
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether it was made, and paid, and dropped by the quality gate."""
+        return self.status == "rejected" and self.measures is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,7 +87,8 @@ class Counts:
         duplicates: rows that ask for nothing that an earlier row does not.
         variations: wanted in all, each counted once.
         done: of them in the dataset already.
-        partly: of the done ones that lack some of their images; they are left alone, since the others were paid for.
+        partly: of those that are done or were flagged before, that lack some of their images; they are left alone, since
+            the others were paid for.
         failed_before: of them failed in an earlier run, and left alone.
         flagged_before: of them made in an earlier run, flagged, dropped, and left alone.
         unknown_before: of them unknown since an earlier run: perhaps paid for, and held.
@@ -404,6 +405,7 @@ class Planner:
             return known.failed[key], not recipe.retry_failed
         if key in known.flagged:
             counts.flagged_before += not recipe.retry_flagged
+            counts.partly += not recipe.retry_flagged and known.is_partial(key)
             return known.flagged[key], not recipe.retry_flagged
         return None, False
 

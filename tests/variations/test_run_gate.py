@@ -13,6 +13,7 @@ from variations.explain import explain
 from variations.gate import Gate
 from variations.job import Job
 from variations.receipt import RunStopped
+from variations.status import read_status
 from variations.storage import open_storage
 
 from .scene import LIMITS, Scene, dead_writer, killed_in_flight, planned
@@ -38,6 +39,12 @@ def gated(scene: Scene, gate: Gate, *, job: Job | None = None, **changes: Any) -
     """Return a job, the scene's if none is given, with a gate."""
     job = job or scene.job
     return replace(job, recipe=replace(job.recipe, gate=gate, **changes))
+
+
+def several(job: Job) -> Job:
+    """Return a job whose requests are for two images each."""
+    parameters = job.recipe.parameters.model_copy(update={"num_outputs": 2})
+    return replace(job, recipe=replace(job.recipe, parameters=parameters))
 
 
 def statuses(rows: list[Mapping[str, Any]]) -> Counter[str]:
@@ -218,6 +225,46 @@ async def test_of_several_images_those_that_are_flagged_are_dropped(scene: Scene
     assert (receipt.kept, receipt.dropped, receipt.flags) == (1, 1, {"twin": 1})
     again = await scene.run(job)
     assert (again.already_done, again.partly_there, again.all_kept) == (1, 0, True)
+
+
+async def test_what_a_request_lacks_is_made_again_with_what_was_flagged(scene: Scene) -> None:
+    """Its place has its images then: the run, its status, the plan and the next run know of no failure."""
+    await scene.furnish("a")
+    job = several(gated(scene, replace(REROLL, twin_bits=0)))
+    scene.api.set_faults("output_blank:1:1", "fewer_outputs:1:1")
+    receipt = await scene.run(job)
+    assert (receipt.kept, receipt.dropped, receipt.failed, receipt.rerolled) == (2, 1, 0, 2)
+    assert (receipt.all_kept, receipt.failed_percent, receipt.errors) == (True, 0, {})
+    assert receipt.cost_usd == scene.api.bill().total_usd
+    assert statuses(await scene.rows()) == {"kept": 2, "rejected": 2}
+    (lacking,) = (row for row in await scene.rows() if row["error_code"] == "output_missing")
+    assert lacking["error"] == "asked for 2, the API made 1; made again with what was flagged"
+    status = await read_status(scene.dataset, runs=1)
+    assert (status.rows, status.runs[0]["failed"]) == ({"kept": 2, "rejected": 2}, 0)
+    again = await scene.run(job)
+    assert (again.wanted, again.already_done, again.all_kept) == (0, 1, True)
+
+
+async def test_what_lacks_beside_what_was_dropped_for_good_has_failed(scene: Scene) -> None:
+    """Where nothing takes its place: the run says so, and so does the next one."""
+    await scene.furnish("a")
+    job = several(gated(scene, DROP))
+    scene.api.set_faults("output_blank", "fewer_outputs")
+    receipt = await scene.run(job)
+    assert (receipt.dropped, receipt.failed, receipt.all_kept) == (1, 1, False)
+    again = await scene.run(job)
+    assert (again.wanted, again.flagged_before, again.partly_there, again.all_kept) == (0, 1, 1, False)
+
+
+async def test_what_is_lacking_in_the_last_roll_has_failed(scene: Scene) -> None:
+    """And what was lacking in those before has not."""
+    await scene.furnish("a")
+    job = several(gated(scene, replace(REROLL, max_rolls=2)))
+    scene.api.set_faults("output_blank", "fewer_outputs")
+    receipt = await scene.run(job)
+    assert (receipt.dropped, receipt.failed, receipt.all_kept) == (2, 1, False)
+    again = await scene.run(job)
+    assert (again.flagged_before, again.partly_there, again.all_kept) == (1, 1, False)
 
 
 async def test_what_a_dead_run_left_is_judged_by_its_own_gate(scene: Scene) -> None:
