@@ -96,6 +96,7 @@ class Counts:
         resubmitted: of the new ones that are unknown since an earlier run, and were not found for long enough.
         new: of them to be made.
         images: that the new ones come to, one for each output.
+        most_rerolled: images that may be made besides, at the most, where all that is made is flagged.
         uploads: new sources that are local files.
         splits: usable rows by split, where they are split.
     """
@@ -113,6 +114,7 @@ class Counts:
     resubmitted: int = 0
     new: int = 0
     images: int = 0
+    most_rerolled: int = 0
     uploads: int = 0
     splits: dict[str, int] = field(default_factory=dict)
 
@@ -351,6 +353,7 @@ class Planner:
     def _wanted(self, source: Source) -> list[_Row]:
         counts = self.counts
         wanted = []
+        most_rolls = self._recipe.gate.rolls
         is_duplicate = True
         for number, (name, seed, shared) in enumerate(_wanted_of(source, self._recipe)):
             key = bytes.fromhex(name)
@@ -368,6 +371,8 @@ class Planner:
             counts.new += 1
             counts.rerolls += roll > 0
             counts.images += shared.parameters.num_outputs
+            if most_rolls > 1:
+                counts.most_rerolled += max(0, most_rolls - 1 - roll) * shared.parameters.num_outputs
             wanted.append(_Row(name, number, seed, shared.text, source, before, roll))
         counts.duplicates += is_duplicate
         if wanted:

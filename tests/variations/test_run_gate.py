@@ -200,6 +200,21 @@ async def test_the_plan_says_what_may_be_paid_again(scene: Scene) -> None:
     assert "re-rolls" not in dict((await estimate(gated(scene, DROP), limits=LIMITS)).lines())
 
 
+async def test_the_plan_counts_only_the_rolls_that_are_left(scene: Scene) -> None:
+    """Of a place that was filled before, some are used; where all are, nothing more is made than is asked for."""
+    await scene.furnish("a", "b")
+    scene.api.set_faults("output_blank")
+    await scene.run(gated(scene, replace(REROLL, max_rolls=2)))
+    scene.api.set_faults()
+    # The last one of each place again, which is its second: a third may follow, or none.
+    of_two = await estimate(gated(scene, replace(REROLL, max_rolls=2), retry_flagged=True), limits=LIMITS)
+    assert (of_two.new, of_two.most_rerolled) == (2, 0)
+    assert "re-rolls" not in dict(of_two.lines())
+    of_four = await estimate(gated(scene, replace(REROLL, max_rolls=4)), limits=LIMITS)
+    assert (of_four.new, of_four.rerolls, of_four.most_rerolled) == (2, 2, 2)
+    assert "up to 0.06 USD more" in dict(of_four.lines())["re-rolls"]
+
+
 async def test_what_is_planned_for_workers_has_the_gate(scene: Scene) -> None:
     """It is of the run, and not of the machine."""
     from variations.planned import read_planned  # noqa: PLC0415 - here alone
