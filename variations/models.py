@@ -58,7 +58,7 @@ class Variation:
     often it was wanted, and is more than 1 only where a failed one is tried again by request, or an unknown one is
     submitted again by a setting; `before` then says where the attempt before is written down. `roll` counts from 0
     how often its place was filled anew, each time with another seed, as what was made for it was flagged; `rolled_from`
-    is then the id of the one before.
+    is then the id of the one before. `paid_before_usd` is what the attempts before cost, or perhaps did.
     """
 
     variation_id: str
@@ -69,6 +69,7 @@ class Variation:
     before: "Attempt | None" = None
     roll: int = 0
     rolled_from: str | None = None
+    paid_before_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,7 @@ class _Row(NamedTuple):
     source: Source
     before: Before | None
     roll: int = 0
+    paid_before_usd: float = 0.0
 
     @property
     def attempt(self) -> int:
@@ -373,7 +374,8 @@ class Planner:
             counts.images += shared.parameters.num_outputs
             if most_rolls > 1:
                 counts.most_rerolled += max(0, most_rolls - 1 - roll) * shared.parameters.num_outputs
-            wanted.append(_Row(name, number, seed, shared.text, source, before, roll))
+            _, paid_usd = self._known.paid.get(bytes.fromhex(name), (0, 0.0)) if before is not None else (0, 0.0)
+            wanted.append(_Row(name, number, seed, shared.text, source, before, roll, paid_usd))
         counts.duplicates += is_duplicate
         if wanted:
             counts.uploads += not source.uri.startswith(("http://", "https://", "s3://"))
@@ -434,6 +436,7 @@ def plan_schema(labels: pa.Schema) -> pa.Schema:
         pa.field("before_shard", pa.int32()),
         pa.field("before_request", pa.string()),
         pa.field("roll", pa.int32()),
+        pa.field("paid_before_usd", pa.float64()),
     ]
     if len(labels):
         fields.append(pa.field("labels", pa.struct(list(labels))))
@@ -459,6 +462,7 @@ def _batch(rows: list[_Row], labels: pa.Schema) -> pa.RecordBatch:
         "before_shard": [row.before.shard if row.before else None for row in rows],
         "before_request": [row.before.request_id if row.before else None for row in rows],
         "roll": [row.roll for row in rows],
+        "paid_before_usd": [row.paid_before_usd for row in rows],
     }
     if len(labels):
         columns["labels"] = [row.source.labels for row in rows]
@@ -547,6 +551,7 @@ def variations_of(shard: pa.Table, *, signed: dict[str, str]) -> Iterator[Variat
                 else None
             ),
             roll=row.get("roll") or 0,
+            paid_before_usd=row.get("paid_before_usd") or 0.0,
         )
 
 

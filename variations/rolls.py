@@ -78,6 +78,7 @@ def _rolled(before: Variation, name: str, seed: int) -> Variation:
         parameters=before.parameters.model_copy(update={"seed": seed}),
         attempt=1,
         before=None,
+        paid_before_usd=0.0,
         roll=before.roll + 1,
         rolled_from=before.variation_id,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from variations.dataset import METADATA_KEY
 from variations.estimate import estimate
 from variations.explain import explain
 from variations.gate import Gate
@@ -131,6 +132,24 @@ async def test_what_was_dropped_is_made_again_as_it_is_by_request(scene: Scene) 
     (row,) = await scene.rows()
     assert (row["status"], row["attempt"], row["roll"]) == ("kept", 2, 0)
     assert scene.api.bill().accepted == 2
+    assert receipt.cost_usd == pytest.approx(PRICE_USD)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+async def test_rows_add_up_to_the_bill_however_often_something_was_tried(scene: Scene, outputs: int) -> None:
+    """The row of an attempt takes the place of the last one, and counts it, too; so it does in rows written anew."""
+    await scene.furnish("a", "b")
+    parameters = scene.job.recipe.parameters.model_copy(update={"num_outputs": outputs})
+    job = gated(scene, DROP, retry_flagged=True, parameters=parameters)
+    scene.api.set_faults("output_blank:1:3")
+    costs = [(await scene.run(job)).cost_usd for _ in range(3)]
+    assert costs == pytest.approx([2 * outputs * PRICE_USD, 2 * outputs * PRICE_USD, outputs * PRICE_USD])
+    rows = await scene.rows()
+    assert statuses(rows) == {"kept": 2 * outputs}
+    assert sum(row["cost_usd"] for row in rows) == pytest.approx(scene.api.bill().total_usd)
+    await scene.dataset.delete(METADATA_KEY)
+    await scene.run(job)
+    assert sum(row["cost_usd"] for row in await scene.rows()) == pytest.approx(scene.api.bill().total_usd)
 
 
 async def test_what_is_flagged_is_made_again_with_another_seed(any_scene: Scene) -> None:
