@@ -97,9 +97,26 @@ async def test_the_flow_fetches_what_a_killed_run_paid_for(dead_run: int, datase
     assert found["cost_usd"] == pytest.approx(sandbox.bill().total_usd)
     assert list(read_dataset(dataset)["status"]) == ["kept"] * IMAGES
     assert (sandbox.bill().accepted, sandbox.bill().calls_of("submit")) == (IMAGES, IMAGES)
+    gallery = Path(dataset, "report.html")
+    assert receipt["gallery"] == f"file://{gallery}"
+    assert f'"total":{IMAGES}' in gallery.read_text(encoding="utf-8")
 
-    again = (await recover(dataset))["recovery"]
+    written = gallery.stat().st_mtime_ns
+    nothing = await recover(dataset)
+    again = nothing["recovery"]
     assert (again["closed_run"], again["looked_for"], again["kept"]) == (None, 0, 0)
+    assert (nothing["gallery"], gallery.stat().st_mtime_ns) == ("", written)
+
+
+async def test_the_flow_writes_no_gallery_where_none_is_wanted(
+    dead_run: int, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the setting of the machine that it runs on."""
+    assert dead_run
+    monkeypatch.setenv("VARIATIONS_GALLERY", "false")
+    receipt = await recover(dataset)
+    assert (receipt["recovery"]["kept"], receipt["gallery"]) == (IMAGES, "")
+    assert not Path(dataset, "report.html").exists()
 
 
 async def test_the_flow_ends_where_a_run_works(environment: dict[str, str], dataset: str) -> None:
@@ -164,6 +181,8 @@ async def test_a_killed_run_is_told_fetched_and_explained(
     recovered = await asyncio.to_thread(variations, "recover", "dataset")
     assert recovered.code == 0, recovered.err
     assert f"{IMAGES} images kept, 0 failed" in recovered.out
+    assert f"file://{dataset}/report.html" in "".join(recovered.out.split())
+    assert f'"total":{IMAGES}' in Path(dataset, "report.html").read_text(encoding="utf-8")
     assert list(read_dataset(dataset)["status"]) == ["kept"] * IMAGES
 
     name = read_dataset(dataset).iloc[0]["variation_id"][:8]
