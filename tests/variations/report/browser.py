@@ -16,11 +16,12 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.e2e.browser import programs
 from tests.e2e.processes import until
 
-__all__ = ["NARROW", "WIDE", "Gallery", "programs", "running_browser"]
+__all__ = ["NARROW", "PHONE", "WIDE", "Gallery", "programs", "running_browser"]
 
 SECONDS: Final = 30.0
 WIDE: Final = (1440, 900)
 NARROW: Final = (400, 860)
+PHONE: Final = (375, 760)
 # All pictures that are in the page are decoded.
 ALL_SEEN: Final = """
 const images = [...document.querySelectorAll("#wall img, #large[open] img")];
