@@ -1,5 +1,6 @@
 """The gallery as a person meets it: in a browser, with real photographs."""
 
+import shutil
 import socket
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +16,7 @@ from variations.report import write_report
 from variations.storage import Storage
 
 from .browser import NARROW, PHONE, WIDE, Gallery
-from .scene import HOSTILE, HOSTILE_NAME, KEPT, ROWS, furnish, furnish_flagged
+from .scene import HOSTILE, HOSTILE_NAME, KEPT, ROWS, furnish, furnish_flagged, photos
 
 
 def test_each_source_stands_beside_its_variations(gallery: Gallery) -> None:
@@ -52,6 +53,21 @@ def test_pictures_for_people(gallery: Gallery, dataset_uri: str) -> None:
     gallery.click("#filters-button")
     gallery.picture("filters-narrow-dark")
     assert gallery.find("#filters").is_displayed()
+
+
+def test_the_large_view_is_never_empty(browser: Gallery, dataset_uri: str, tmp_path: Path) -> None:
+    """Its thumbnail stays until the image itself is decoded, which of a large one takes its time."""
+    dataset = Path(shutil.copytree(dataset_uri.removeprefix("file://"), tmp_path / "dataset"))
+    big = next(path for path in photos() if "big" in path.name).read_bytes()
+    for image in dataset.glob("images/*/*.jpg"):
+        image.write_bytes(big)
+    browser.open(f"{dataset.as_uri()}/report.html")
+    browser.click("#wall .tile:not(.source)")
+    for _ in range(12):
+        browser.wait_for_the_image()
+        darkest, lightest = browser.seen("#large figure:not(.source) img").convert("L").getextrema()
+        assert lightest - darkest > 20
+        browser.press(Keys.ARROW_RIGHT)
 
 
 def _background(gallery: Gallery, scheme: str, size: tuple[int, int]) -> int:
