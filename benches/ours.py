@@ -17,8 +17,9 @@ from variations.engine.limits import Limits
 from variations.errors import StoppedByUser
 from variations.job import Job
 from variations.parameters import Parameters
-from variations.plan import Recipe
-from variations.receipt import Plan, RunStopped
+from variations.plan import Plan
+from variations.receipt import RunStopped
+from variations.recipe import Recipe
 from variations.run import Run, open_run
 
 SMALL: Final = Parameters(megapixels="0.25")

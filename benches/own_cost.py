@@ -129,6 +129,8 @@ def _decoding_ms(scene: Scene, destination: str) -> float:
 
 def _report(options: Options, ours: Cost, plain: Cost, *, decoding_ms: float) -> Report:
     times = plain.ms / ours.ms
+    # The plain flow stores whatever comes.
+    alike_times = plain.ms / (ours.ms - decoding_ms)
     client_ms = ours.cpu_ms["client"]
     rest_ms = client_ms - decoding_ms
     return Report(
@@ -150,7 +152,7 @@ def _report(options: Options, ours: Cost, plain: Cost, *, decoding_ms: float) ->
         aims=[
             Aim(
                 f"at least {AIM_TIMES:g} times less CPU than the plain flow, with Prefect's server",
-                f"{times:.1f} times",
+                f"{times:.1f} times; {alike_times:.1f} where neither looks at its images",
                 times >= AIM_TIMES,
             ),
             Aim(

@@ -18,7 +18,7 @@ from variations.clock import SystemClock
 from variations.engine.limits import Limits
 from variations.estimate import estimate
 from variations.job import Job
-from variations.receipt import Plan
+from variations.plan import Plan
 from variations.run import running
 from variations.storage import open_storage
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from variations.sandbox import running_sandbox
-from variations.sandbox.stage import running_s3
+from variations.sandbox.s3_server import running_s3
 
 
 def main(kind: str, settings: str = "{}") -> None:

@@ -20,8 +20,9 @@ from tasks.steps import look_at_canary, write_gallery
 from variations.canary import Canary
 from variations.engine.limits import Limits
 from variations.engine.stopping import Handlers, handled_by, handlers_now
-from variations.receipt import Plan, duration
+from variations.plan import Plan
 from variations.run import Run
+from variations.texts import duration
 
 POLL_SECONDS: Final = 5.0
 # So much later Prefect ends by itself what is paused: by then this process has, in its own words.

@@ -21,7 +21,8 @@ from tasks.events import ended
 from tasks.run_log import log_the_library
 from variations.ending import Ending, TooManyFailed, ending_of
 from variations.errors import StoppedByUser, VariationsError
-from variations.receipt import Plan, Receipt, RunStopped
+from variations.plan import Plan
+from variations.receipt import Receipt, RunStopped
 from variations.run import Run
 from variations.tally import Tally
 

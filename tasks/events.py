@@ -18,7 +18,8 @@ from prefect.events import emit_event
 
 from variations.ending import Ending
 from variations.failures import Failures
-from variations.receipt import Plan, Receipt
+from variations.plan import Plan
+from variations.receipt import Receipt
 from variations.run import Run
 
 MOST_ITEMS: Final = 20

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from tasks.steps import describe, publish, write_gallery
 from variations.errors import RunPaused, StoppedByUser
-from variations.receipt import Plan, Receipt, RunStopped
+from variations.plan import Plan
+from variations.receipt import Receipt, RunStopped
 from variations.run import Run
 
 

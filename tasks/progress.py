@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from prefect.artifacts import ProgressArtifact, aupdate_progress_artifact
 
 from variations.engine.progress import Progress
-from variations.receipt import duration
+from variations.texts import duration
 
 LOG_SECONDS: Final = 10.0
 # A dozen calls of Prefect's API a minute.

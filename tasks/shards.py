@@ -10,7 +10,7 @@ from tasks.steps import make_shard
 from variations.engine.limits import Limits
 from variations.engine.slots import Slots
 from variations.errors import RunError
-from variations.receipt import Plan
+from variations.plan import Plan
 from variations.run import Run
 from variations.workers.worker import WorkerRun
 

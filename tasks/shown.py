@@ -9,8 +9,10 @@ from prefect.artifacts import Artifact, LinkArtifact, MarkdownArtifact, TableArt
 from variations.canary import Canary
 from variations.failures import failure_table
 from variations.links import gallery_link, gallery_uri, output_links
-from variations.receipt import Plan, Receipt, markdown_text
+from variations.plan import Plan
+from variations.receipt import Receipt
 from variations.report import WrittenReport
+from variations.texts import markdown_text
 
 PATIENCE_SECONDS: Final = 20.0
 

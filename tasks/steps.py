@@ -18,7 +18,8 @@ from variations.engine.limits import Limits
 from variations.errors import LeakFound, StoppedByUser, VariationsError
 from variations.estimate import estimate
 from variations.job import Job
-from variations.receipt import Plan, Receipt, RunStopped, check_leaks
+from variations.plan import Plan, check_leaks
+from variations.receipt import Receipt, RunStopped
 from variations.report import write_after_run
 from variations.run import Run
 from variations.storage import open_storage

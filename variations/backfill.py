@@ -8,8 +8,10 @@ from typing import Any
 
 from variations.dates import days, filled, has_placeholder
 from variations.errors import BadInput, BucketNotFound
-from variations.receipt import Plan, Receipt, duration
+from variations.plan import Plan
+from variations.receipt import Receipt
 from variations.storage import open_storage, split_uri
+from variations.texts import duration
 
 
 @dataclass(frozen=True, slots=True)

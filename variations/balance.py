@@ -7,7 +7,7 @@ from typing import Final
 from variations.api.client import Client, Endpoint
 from variations.api.http import default_http_client
 from variations.errors import VariationsError
-from variations.receipt import Plan
+from variations.plan import Plan
 
 PATIENCE_SECONDS: Final = 10.0
 

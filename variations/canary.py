@@ -16,8 +16,8 @@ from variations.errors import CanaryPaused
 from variations.identity import rerolled
 from variations.layout import REPORT_KEY
 from variations.metadata import fetched_metadata
-from variations.receipt import markdown_table
 from variations.storage import Storage
+from variations.texts import markdown_table
 
 PASSED: Final = "passed"
 _VERDICT: Final = "verdict"

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from variations.errors import JournalDamaged, ObjectNotFound
 from variations.layout import RUNS_PREFIX, canary_key, canary_said_key, plan_key
 from variations.planned import read_planned
-from variations.receipt import json_bytes
 from variations.storage import Storage
+from variations.texts import json_bytes
 
 logger = logging.getLogger(__name__)
 

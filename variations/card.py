@@ -17,10 +17,10 @@ import yaml
 from variations.dataset import METADATA_KEY
 from variations.errors import ObjectNotFound, StorageError
 from variations.image_folder import split_folder, split_metadata_key, write_splits
-from variations.receipt import markdown_text
 from variations.storage import Storage
 from variations.storage.keys import printable
 from variations.summary import Summary, summarise
+from variations.texts import markdown_text
 
 CARD_KEY: Final = "README.md"
 MARK: Final = "<!-- Written by variations, and again after each run. Remove this line to keep what you change. -->"

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from variations import errors
-from variations.receipt import Plan, Receipt, RunStopped
+from variations.plan import Plan
+from variations.receipt import Receipt, RunStopped
 from variations.tally import Tally
 
 Kind = Literal["completed", "failed", "cancelled", "crashed"]

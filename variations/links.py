@@ -4,9 +4,10 @@ from urllib.parse import quote
 
 from variations.dataset import METADATA_KEY
 from variations.layout import REPORT_KEY, receipt_key
-from variations.receipt import Receipt, markdown_text
+from variations.receipt import Receipt
 from variations.storage import open_storage
 from variations.storage.s3_console import console_url
+from variations.texts import markdown_text
 
 
 def gallery_uri(destination: str) -> str:

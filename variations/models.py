@@ -188,7 +188,7 @@ class ImageOutcome:
 
     Attributes:
         output_index: which image of the request, from 0.
-        status: `rejected` was dropped by the quality gate, or is what failed beside such a one and is made again with it.
+        status: `rejected` was dropped by the quality gate, or failed beside such a one and is made again with it.
         image: there exactly where `status` is `kept`.
         measures: of what was made; None of images that an older version made.
         can_retry: of what failed, whether trying it again can help.

@@ -10,11 +10,12 @@ from variations.gate import Gate
 from variations.job import Job
 from variations.layout import plan_key
 from variations.parameters import Parameters
-from variations.plan import Recipe
-from variations.receipt import Plan, json_bytes
+from variations.plan import Plan
+from variations.recipe import Recipe
 from variations.splits import SplitRule
 from variations.storage import Storage
 from variations.sweep import parse_sweep
+from variations.texts import json_bytes
 
 # Of how hard to go: what the run was asked for. The rest is each machine's own.
 OF_THE_RUN: Final = (

@@ -31,14 +31,16 @@ from variations.ledger.lock import LEASE_SECONDS, DatasetLock
 from variations.ledger.probe import check_conditional_writes
 from variations.ledger.writer import Writer
 from variations.making import ShardMaker
-from variations.plan import Spool, cut
+from variations.plan import Plan, check_leaks
+from variations.plan_shards import Spool, cut
 from variations.planned import planned_bytes, read_planned
 from variations.publish import publish, read_known
-from variations.receipt import Plan, Receipt, RunStopped, check_leaks, started
+from variations.receipt import Receipt, RunStopped
 from variations.recovery import Settler, close_run
 from variations.source_hashes import SourceHashes
 from variations.storage import Storage, open_storage
 from variations.tally import Recovery, Tally, UnknownItem
+from variations.texts import started
 from variations.workers.crew import Crew
 from variations.workers.shared_budget import open_budget
 

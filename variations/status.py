@@ -12,9 +12,9 @@ from variations.layout import RUNS_PREFIX, receipt_key
 from variations.ledger.lock import Seen, look
 from variations.ledger.story import Item
 from variations.metadata import fetched_metadata
-from variations.receipt import duration
 from variations.recovery import LOOK_SECONDS
 from variations.storage import Storage
+from variations.texts import duration
 from variations.under_way import SeenWorker, UnderWay, ago_text, read_under_way
 
 RESULT_LIFETIME_SECONDS: Final = 3600.0

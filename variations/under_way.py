@@ -8,9 +8,9 @@ from variations.ledger.journal import Journal
 from variations.ledger.lock import OpenRun
 from variations.ledger.story import Item
 from variations.planned import read_planned
-from variations.receipt import duration
 from variations.recovery import at_once, shards_begun
 from variations.storage import Storage
+from variations.texts import duration
 from variations.workers.roster import Roster, Sign
 
 

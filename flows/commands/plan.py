@@ -15,7 +15,7 @@ from variations.balance import with_balance
 from variations.dates import filled
 from variations.estimate import estimate
 from variations.job import Job
-from variations.receipt import Plan, check_leaks
+from variations.plan import Plan, check_leaks
 
 
 def plan(

@@ -14,8 +14,8 @@ from flows.commands.terminal import print_json, print_lines, say, status
 from variations.api.client import Endpoint
 from variations.dates import filled
 from variations.engine.stopping import stop_on_signals
-from variations.job import Job
 from variations.errors import StoppedByUser
+from variations.job import Job
 from variations.receipt import Receipt, RunStopped
 from variations.report import write_after_run
 from variations.run import Run, open_run

@@ -22,7 +22,7 @@ from variations.dataset import METADATA_KEY
 from variations.ledger.records import Group, Intended
 from variations.sandbox import Sandbox, running_sandbox
 from variations.sandbox.bill import BillLine
-from variations.sandbox.stage import running_s3
+from variations.sandbox.s3_server import running_s3
 from variations.uris import public_uri
 
 from .ceph import running_ceph

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from variations.errors import CredentialsRefused, StorageUnavailable
-from variations.sandbox.stage import running_s3
+from variations.sandbox.s3_server import running_s3
 from variations.storage import S3Options, Storage, close_clients, open_storage
 
 from .s3_proxy import KINDS, Fault, S3Proxy, running_proxy

@@ -11,7 +11,7 @@ from config.settings import variable_of
 from variations.errors import SettingsError
 from variations.gate import Gate
 from variations.parameters import PARAMETER_NAMES, Parameters
-from variations.plan import Recipe
+from variations.recipe import Recipe
 
 KEY = "SG_0123456789abcdef"
 

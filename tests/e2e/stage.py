@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from variations.ledger.lock import OpenRun, look
 from variations.ledger.writer import Writer
 from variations.sandbox import Sandbox, running_sandbox, sample_photos
-from variations.sandbox.stage import running_s3
+from variations.sandbox.s3_server import running_s3
 from variations.storage import open_storage
 from variations.workers.roster import Roster, Sign
 

@@ -31,7 +31,7 @@ from tests.e2e.postgres import running_database  # noqa: E402
 from tests.e2e.prefect_server import running_server  # noqa: E402
 from variations.run import Run, open_run  # noqa: E402
 from variations.sandbox import Sandbox, running_sandbox  # noqa: E402
-from variations.sandbox.stage import running_s3  # noqa: E402
+from variations.sandbox.s3_server import running_s3  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 180

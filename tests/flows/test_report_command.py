@@ -16,7 +16,7 @@ from PIL import Image
 from tests.flows.conftest import Ended, one_line
 from tests.variations.examples import outcome, write_part
 from variations.publish import publish
-from variations.sandbox.stage import running_s3
+from variations.sandbox.s3_server import running_s3
 from variations.storage import close_clients, open_storage
 
 Report = Callable[..., Ended]

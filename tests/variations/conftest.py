@@ -8,7 +8,7 @@ import pytest
 
 from tests.variations.scene import Scene
 from variations.sandbox import Sandbox, running_sandbox
-from variations.sandbox.stage import running_s3
+from variations.sandbox.s3_server import running_s3
 from variations.storage import Storage, close_clients, open_storage
 
 

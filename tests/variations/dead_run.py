@@ -14,11 +14,12 @@ from variations.layout import parts_prefix, plan_key, plan_shard_key
 from variations.ledger.journal import Journal
 from variations.ledger.records import Accepted, Intended, Record, Settled
 from variations.models import ImageOutcome, Variation
-from variations.plan import cut, variations_of
-from variations.receipt import Plan, json_bytes
+from variations.plan import Plan
+from variations.plan_shards import cut, variations_of
 from variations.recovery import close_run
 from variations.shards import finish_shard, read_shard
 from variations.tally import Tally
+from variations.texts import json_bytes
 
 RUN = "20260101T000000Z-abcdef"
 PRICE = 0.031

@@ -8,16 +8,73 @@ from typing import Any
 import pyarrow as pa
 
 from variations.dataset import outcomes_table, parquet_bytes
+from variations.expansion import expand
 from variations.known import Known
 from variations.layout import part_key, shard_part
 from variations.models import Outcome, RejectedSource, Source, StoredImage, Variation
 from variations.parameters import Parameters
-from variations.plan import Planner, Recipe, Spool, cut, expand, variations_of
+from variations.plan import Plan
+from variations.plan_shards import Spool, cut, variations_of
+from variations.planner import Planner
+from variations.receipt import Receipt
+from variations.recipe import Recipe
 from variations.storage import Storage
 
 SIGNATURE = "0123456789abcdef0123456789abcdef"
 SIGNED = f"https://bucket.example.com/cat.jpg?X-Amz-Credential=AKIA&X-Amz-Signature={SIGNATURE}"
 NO_LABELS = pa.schema([])
+PLAN = Plan(
+    run_id="run-1",
+    source="s3://b/m.csv",
+    destination="s3://b/d",
+    sources=1200,
+    rejected=0,
+    duplicates=0,
+    variations=1200,
+    already_done=0,
+    failed_before=0,
+    unknown_before=0,
+    new=1200,
+    images=2400,
+    shards=200,
+    shard_size=6,
+    cost_usd=74.4,
+    seconds=7200,
+    requests_per_minute=60,
+    requests_counted="polls counted",
+    max_in_flight=16,
+)
+RECEIPT = Receipt(
+    run_id="run-1",
+    source="s3://b/m.csv",
+    destination="s3://b/d",
+    started_at="2024-02-29T12:30:15+00:00",
+    seconds=42.4,
+    sources=3,
+    rejected=0,
+    duplicates=0,
+    already_done=0,
+    failed_before=0,
+    unknown_before=0,
+    wanted=3,
+    paid=3,
+    kept=3,
+    failed=0,
+    unknown=0,
+    left=0,
+    cost_usd=0.093,
+    cost_at_risk_usd=0.0,
+    requests={"submit": 3, "status": 9},
+    requests_per_image=4.0,
+    errors={},
+    error_samples={},
+    notes={},
+    rejected_rows=(),
+    stopped_by=None,
+    stopped_because=None,
+    dataset_rows=1003,
+    accepted=3,
+)
 
 
 def source(name: str = "cat", **changes: Any) -> Source:

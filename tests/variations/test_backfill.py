@@ -10,7 +10,7 @@ from variations.backfill import DayEnd, days_of, has_manifest, totals
 from variations.errors import BadInput
 from variations.storage import open_storage
 
-from .test_receipt import PLAN, RECEIPT
+from .examples import PLAN, RECEIPT
 
 FIRST, SECOND, THIRD = date(2026, 11, 1), date(2026, 11, 2), date(2026, 11, 3)
 

@@ -4,7 +4,7 @@ from variations.api.client import Endpoint
 from variations.balance import with_balance
 from variations.sandbox import Sandbox
 
-from .test_receipt import PLAN
+from .examples import PLAN
 
 
 async def test_the_balance_stands_in_the_plan(api: Sandbox) -> None:

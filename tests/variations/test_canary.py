@@ -23,7 +23,7 @@ from variations.estimate import estimate
 from variations.gate import Gate, OnFlagged
 from variations.job import Job
 from variations.layout import canary_key, canary_said_key
-from variations.plan import cut
+from variations.plan_shards import cut
 from variations.receipt import Receipt, RunStopped
 from variations.run import Run
 from variations.storage import open_storage

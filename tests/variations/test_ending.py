@@ -9,7 +9,7 @@ from variations import errors
 from variations.ending import PAUSED, ending_of
 from variations.receipt import RunStopped
 
-from .test_receipt import PLAN, RECEIPT
+from .examples import PLAN, RECEIPT
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ from variations.failures import SAMPLES, Failures, as_values, failure_table
 from variations.receipt import Receipt
 from variations.tally import Tally
 
-from .examples import outcome, variation
-from .test_receipt import PLAN
+from .examples import PLAN, outcome, variation
 
 
 def tallied(count: int = 1, **changes: object) -> Tally:

@@ -14,8 +14,9 @@ from tests.variations.scene import LIMITS, Scene, planned
 from variations.errors import LeakFound
 from variations.estimate import estimate
 from variations.leak_report import LeakCheck, LeakReport
-from variations.receipt import Plan, json_bytes
+from variations.plan import Plan
 from variations.storage import open_storage
+from variations.texts import json_bytes
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 # Pictures of different things.

@@ -10,7 +10,7 @@ from variations.links import gallery_link, output_links
 from variations.storage import close_clients
 from variations.storage.s3_console import console_url
 
-from .test_receipt import RECEIPT
+from .examples import RECEIPT
 
 
 @pytest.fixture

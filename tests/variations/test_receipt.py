@@ -1,7 +1,6 @@
 """Plan and receipt: numbers that add up, and lines that people read."""
 
 import json
-import re
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -11,63 +10,12 @@ from hypothesis import strategies as st
 
 from variations.errors import ServiceDown
 from variations.models import Measures, Outcome
-from variations.receipt import SAMPLES, Plan, Receipt, RunStopped, duration, markdown_table
+from variations.receipt import Receipt, RunStopped
 from variations.tally import Recovery, Tally, UnknownItem
+from variations.texts import SAMPLES
 
-from .examples import image, outcome, variation
+from .examples import PLAN, RECEIPT, image, outcome, variation
 
-PLAN = Plan(
-    run_id="run-1",
-    source="s3://b/m.csv",
-    destination="s3://b/d",
-    sources=1200,
-    rejected=0,
-    duplicates=0,
-    variations=1200,
-    already_done=0,
-    failed_before=0,
-    unknown_before=0,
-    new=1200,
-    images=2400,
-    shards=200,
-    shard_size=6,
-    cost_usd=74.4,
-    seconds=7200,
-    requests_per_minute=60,
-    requests_counted="polls counted",
-    max_in_flight=16,
-)
-RECEIPT = Receipt(
-    run_id="run-1",
-    source="s3://b/m.csv",
-    destination="s3://b/d",
-    started_at="2024-02-29T12:30:15+00:00",
-    seconds=42.4,
-    sources=3,
-    rejected=0,
-    duplicates=0,
-    already_done=0,
-    failed_before=0,
-    unknown_before=0,
-    wanted=3,
-    paid=3,
-    kept=3,
-    failed=0,
-    unknown=0,
-    left=0,
-    cost_usd=0.093,
-    cost_at_risk_usd=0.0,
-    requests={"submit": 3, "status": 9},
-    requests_per_image=4.0,
-    errors={},
-    error_samples={},
-    notes={},
-    rejected_rows=(),
-    stopped_by=None,
-    stopped_because=None,
-    dataset_rows=1003,
-    accepted=3,
-)
 OUTCOMES = st.lists(
     st.builds(
         lambda status, cost: outcome(status, cost_usd=cost),
@@ -167,40 +115,6 @@ def test_notes_are_counted_by_their_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (0, "0.0 s"),
-        (0.04, "0.0 s"),
-        (3.25, "3.2 s"),
-        (9.94, "9.9 s"),
-        (9.96, "10 s"),
-        (42.4, "42 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min"),
-        (60, "1 min"),
-        (200, "3 min 20 s"),
-        (3599.4, "59 min 59 s"),
-        (3599.6, "1 h"),
-        (5 * 3600 + 12 * 60 + 30, "5 h 12 min"),
-        (86_400, "1 d"),
-        (3 * 86_400 + 4 * 3600, "3 d 4 h"),
-        (400 * 86_400, "400 d"),
-    ],
-)
-def test_a_duration_is_said_as_people_say_it(seconds: float, said: str) -> None:
-    """Two units at the most, never 60 s and never 0 of the smaller one."""
-    assert duration(seconds) == said
-
-
-@given(st.floats(0, 10**9))
-def test_a_duration_never_says_more_than_its_unit_holds(seconds: float) -> None:
-    """No 60 s, no 60 min, no 24 h."""
-    said = duration(seconds)
-    for number, unit in re.findall(r"([\d.]+) (s|min|h|d)", said):
-        assert float(number) < {"s": 60, "min": 60, "h": 24}.get(unit, 10**6)
-
-
-@pytest.mark.parametrize(
     "change",
     [
         {"failed": 1},
@@ -287,27 +201,6 @@ def test_the_lines_of_a_receipt_of_which_much_is_to_be_said() -> None:
     assert lines[-1] == ("stopped", "the API does not take requests")
 
 
-def test_the_lines_of_a_plan() -> None:
-    """What it will cost, before it does."""
-    assert PLAN.lines() == [
-        ("source", "s3://b/m.csv"),
-        ("destination", "s3://b/d"),
-        ("usable sources", "1,200"),
-        ("variations", "1,200"),
-        ("already there", "0"),
-        ("new", "1,200 in 200 shards"),
-        ("images to pay for", "2,400"),
-        ("cost", "about 74.40 USD"),
-        ("time", "about 2 h at 60 requests a minute (polls counted), 16 in flight"),
-    ]
-    notes = replace(PLAN, rejected=3, duplicates=1, new=1, shards=1, failed_before=2, requests_per_minute=0)
-    lines = dict(notes.lines())
-    assert lines["usable sources"] == "1,200 (3 rejected, 1 duplicate)"
-    assert lines["new"] == "1 in 1 shard"
-    assert lines["failed before"].startswith("2 ")
-    assert lines["time"] == "about 2 h at no request limit, 16 in flight"
-
-
 def test_a_receipt_of_a_recovery_in_a_line() -> None:
     """It has no source, and counts what it found."""
     found = Recovery("run-0", looked_for=5, kept=3, failed=1, cost_usd=0.093, still_unknown=1)
@@ -316,48 +209,12 @@ def test_a_receipt_of_a_recovery_in_a_line() -> None:
     assert Receipt.of(plan, Tally()).summary() == "nothing was open, 0.00 USD"
 
 
-def test_a_plan_in_a_line() -> None:
-    """What there is to make, and what is there already."""
-    assert PLAN.summary() == "2,400 images to make for about 74.40 USD in about 2 h"
-    nothing = replace(PLAN, images=0, new=0, already_done=1200, cost_usd=0.0, seconds=0.0)
-    assert nothing.summary() == "0 images to make, 1,200 variations already there"
-
-
 def test_both_show_as_tables() -> None:
     """Each line is a row of the artifact."""
     for thing, title in ((PLAN, "## Plan"), (RECEIPT, "## Receipt of run-1")):
         text = thing.markdown()
         assert text.startswith(f"{title}\n\n| | |\n| --- | --- |\n")
         assert len(text.splitlines()) == 4 + len(thing.lines())
-
-
-@given(st.text() | st.text("|\\<>`*[]!_&\r\n\u2028 a"))
-def test_no_value_breaks_a_table(value: str) -> None:
-    """Neither bars nor line breaks nor markup of whatever an API or a manifest says."""
-    text = markdown_table("Title", [("name", value)])
-    lines = text.split("\n")
-    assert len(lines) == len(text.splitlines()) + 1 == 6
-    cell = lines[4].removeprefix("| name | ").removesuffix(" |")
-    assert not re.search(r"[|`*\[\]]", re.sub(r"\\.", "", cell))
-    assert "<" not in cell
-
-
-@pytest.mark.parametrize(
-    ("value", "cell"),
-    [
-        ("a|b", "a\\|b"),
-        ("a\\|b", "a\\\\\\|b"),
-        ("<img src=x>", "&lt;img src=x>"),
-        ("&lt;", "&amp;lt;"),
-        ("one\ntwo\r\nthree\rfour", "one two three four"),
-        ("![x](http://h)", "!\\[x\\](http://h)"),
-        ("`code` *bold*", "\\`code\\` \\*bold\\*"),
-        ("s3://my_bucket/a_b", "s3://my_bucket/a_b"),
-    ],
-)
-def test_what_is_escaped(value: str, cell: str) -> None:
-    """So that it shows as it is."""
-    assert f"| name | {cell} |" in markdown_table("Title", [("name", value)])
 
 
 def test_a_receipt_comes_back_from_json() -> None:

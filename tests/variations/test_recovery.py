@@ -11,7 +11,8 @@ from tests.variations.ledger.stores import View, in_memory, unavailable
 from variations import errors
 from variations.layout import journal_key, plan_key, plan_shard_key, receipt_key
 from variations.ledger.records import Withdrawn
-from variations.receipt import Plan, Receipt
+from variations.plan import Plan
+from variations.receipt import Receipt
 from variations.storage import Storage
 from variations.tally import Tally
 

@@ -21,9 +21,10 @@ from variations.job import Job
 from variations.layout import OPEN_KEY, journal_prefix
 from variations.ledger.journal import Journal
 from variations.parameters import Parameters
-from variations.plan import Recipe
+from variations.plan import Plan
 from variations.publish import part_keys
-from variations.receipt import Plan, Receipt, RunStopped
+from variations.receipt import Receipt, RunStopped
+from variations.recipe import Recipe
 from variations.run import Run, open_run
 from variations.sandbox import Sandbox, sample_photos
 from variations.storage import open_storage
@@ -114,7 +115,7 @@ async def until(happens: Callable[[], bool]) -> None:
 @pytest.fixture
 def one_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a small run have one shard, as a large one has many variations in each."""
-    monkeypatch.setattr("variations.plan.MAX_SHARDS", 1)
+    monkeypatch.setattr("variations.planner.MAX_SHARDS", 1)
 
 
 async def cancelled_after(run: Run, kept: int) -> None:

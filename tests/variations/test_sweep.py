@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from tests.variations.examples import source
 from variations.errors import BadInput
-from variations.plan import Recipe, expand
+from variations.expansion import expand
+from variations.recipe import Recipe
 from variations.sweep import MAX_SETTINGS, NO_SWEEP, Sweep, parse_sweep
 
 GRID = [

@@ -1,4 +1,4 @@
-"""The gallery at the end of a run, or of what looks after one: each writes it anew, so it is bounded in time and size."""
+"""The gallery at the end of a run, or of what looks after one: each writes it anew, so it has a bound."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ MOST_ROWS: Final = 5_000
 
 
 async def write_after_run(destination: str, *, is_stopped: Callable[[], bool]) -> WrittenReport:
-    """Write a dataset's gallery. Pictures of earlier ones are used again, and new ones fetched for a minute at the most.
+    """Write a dataset's gallery. Pictures of earlier ones are used again; new ones are fetched for a minute.
 
     Of a larger dataset it shows fewer sources than one that was asked for.
 

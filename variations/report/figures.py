@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from variations.errors import ObjectNotFound
 from variations.layout import RUNS_PREFIX, receipt_key
-from variations.receipt import duration
 from variations.report.rows import LONGEST_TEXT
 from variations.storage import Storage
+from variations.texts import duration
 
 BARS: Final = 32
 RUNS: Final = 50

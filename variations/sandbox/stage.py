@@ -1,9 +1,7 @@
 """A stage to try everything on: an S3 server and the sandbox API on loopback ports, with photos and a manifest."""
 
 import contextlib
-import importlib.util
 import io
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -12,8 +10,8 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from variations.errors import SettingsError
 from variations.sandbox import Sandbox, running_sandbox, sample_photos
+from variations.sandbox.s3_server import running_s3
 from variations.storage import open_storage
 
 BUCKET: Final = "demo"
@@ -28,27 +26,6 @@ class Stage:
     destination: str
     photos: int
     environment: dict[str, str]
-
-
-@contextlib.contextmanager
-def running_s3() -> Iterator[str]:
-    """Run moto's S3 server in a background thread and yield its URL; it keeps everything in memory.
-
-    Raises:
-        SettingsError: moto is not installed.
-    """
-    if importlib.util.find_spec("moto") is None:
-        raise SettingsError("the demo needs moto: pip install 'variations[demo]'")
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - of the extra `demo`
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
 
 
 @contextlib.contextmanager

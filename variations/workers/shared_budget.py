@@ -7,6 +7,7 @@ once all that live have said so.
 """
 
 import asyncio
+import random as random_module
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -24,7 +25,10 @@ PARTS: Final = 16
 LEAST_IMAGES: Final = 8
 # After it was told that nothing is left, a worker asks again no sooner: others may have given something back.
 AGAIN_SECONDS: Final = 2.0
-_MOST_REFUSED: Final = 100
+# Of a hundred workers that ask at once, as at the start of a run, one has its way at a time.
+_MOST_REFUSED: Final = 500
+_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class SharedBudget:
         living: returns the tokens of the workers that live.
         keep: returns what this worker needs of what it was granted, in USD, and from then on spends no more than that
             before it has asked again.
+        random: numbers from 0 to 1, so that those that ask at once do not come back in step.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class SharedBudget:
         clock: Clock,
         living: Callable[[], Awaitable[Collection[str]]],
         keep: Callable[[], float],
+        random: Callable[[], float] = random_module.random,
     ) -> None:
         self._storage = storage
         self._key = budget_key(run_id)
@@ -82,6 +88,7 @@ class SharedBudget:
         self._clock = clock
         self._living = living
         self._keep = keep
+        self._random = random
         self._granted_usd = 0.0
         self._has_given_back = False
         self._asking = asyncio.Lock()
@@ -131,7 +138,7 @@ class SharedBudget:
 
     async def _change(self, ask: Callable[[float, float], float | None]) -> Shares:
         """Change this worker's share; where nothing can be asked for, what it does not need is given back."""
-        for _ in range(_MOST_REFUSED):
+        for refused in range(1, _MOST_REFUSED + 1):
             entry = await self._storage.head(self._key)
             if entry is None:
                 raise StoreUnsafe(f"{self._storage.uri_of(self._key)}: the run's budget is gone")
@@ -151,6 +158,8 @@ class SharedBudget:
                     await self._storage.replace(self._key, content, etag=entry.etag, content_type="application/json")
                 except PreconditionFailed:
                     # Another worker was first, or this very write took effect and its answer was lost.
+                    pause = min(_LONGEST_PAUSE_SECONDS, refused * _PAUSE_SECONDS)
+                    await self._clock.sleep(self._random() * pause)
                     continue
             self._granted_usd, self._has_given_back = granted, asked is None
             return changed

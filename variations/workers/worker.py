@@ -385,6 +385,7 @@ async def working(
             clock=clock,
             living=roster.living,
             keep=lambda: engine.budget.keep_what_is_committed(),  # noqa: PLW0108 - the engine is made of it
+            random=random,
         )
 
     async def more(needed_usd: float) -> Granted:

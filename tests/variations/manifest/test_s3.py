@@ -1,6 +1,5 @@
 """The same against an object store, and what is particular to a manifest that lies in one."""
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -8,10 +7,10 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from variations.errors import ManifestError
 from variations.manifest import fetch_manifest
+from variations.sandbox.s3_server import running_s3
 from variations.storage import S3Options, Storage, close_clients, open_storage
 
 ROWS = [{"id": f"img-{at}", "url": f"https://h/{at}.jpg", "label": f"cat {at}"} for at in range(7)]
@@ -33,13 +32,9 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """Serve an object store."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    close_clients()
-    server.stop()
+    with running_s3() as url:
+        yield url
+        close_clients()
 
 
 @pytest.fixture

@@ -339,9 +339,7 @@ async def test_a_presigned_link_opens_it_from_s3(browser: Gallery, s3_dataset: S
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_what_was_dropped_says_so_readably_on_a_phone(
-    browser: Gallery, dataset: Storage, scheme: str
-) -> None:
+async def test_what_was_dropped_says_so_readably_on_a_phone(browser: Gallery, dataset: Storage, scheme: str) -> None:
     """The verdict covers no text, where there is no picture; and that all are in one split is told by its filter."""
     await furnish_flagged(dataset)
     written = await write_report(dataset)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 
-from variations.sandbox.stage import running_s3
+from variations.sandbox.s3_server import running_s3
 from variations.storage import S3Options, Storage, close_clients, open_storage
 
 SECRET = os.environ.get("AWS_SECRET_ACCESS_KEY", "made-up-secret-of-the-tests")
