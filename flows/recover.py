@@ -7,7 +7,7 @@ from pydantic import Field
 
 from config import load_settings, options
 from config.blocks import stored_settings
-from tasks import begun, day_of, ending, place_of, publish, recover_name, started
+from tasks import begun, day_of, ending, finish_recovery, place_of, recover_name, started
 
 
 @flow(name="recover", flow_run_name=recover_name, retries=0, persist_result=False)
@@ -41,5 +41,5 @@ async def recover(
         async with begun(job, endpoint=endpoint, limits=limits, lease_seconds=lease_seconds, wait=wait) as run:
             end.run = run
             started(run)
-            end.result = await publish(run)
+            end.result = await finish_recovery(run, gallery=settings.gallery)
     return end.state()  # type: ignore[no-any-return]

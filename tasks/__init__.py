@@ -5,7 +5,7 @@ from tasks.canary import try_canary, wait_for_word
 from tasks.crew import check_deployment, make_with_workers
 from tasks.ending import ending
 from tasks.events import started
-from tasks.finish import finish
+from tasks.finish import finish, finish_recovery
 from tasks.outer_limit import one_slot
 from tasks.progress import shown_progress
 from tasks.runtime import augment_name, day_of, place_of, plan_name, recover_name, work_name
@@ -20,6 +20,7 @@ __all__ = [
     "day_of",
     "ending",
     "finish",
+    "finish_recovery",
     "joined",
     "look_ahead",
     "make_plan",

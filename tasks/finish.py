@@ -24,6 +24,18 @@ async def finish(run: Run, plan: Plan, *, gallery: bool) -> Receipt:
         raise RunStopped(receipt, stopped.reason) from None
 
 
+async def finish_recovery(run: Run, *, gallery: bool) -> Receipt:
+    """Publish what was recovered, and write the dataset's gallery, if wanted, where there is anything new in it.
+
+    Raises:
+        RunStopped: it ended before it was done.
+    """
+    receipt = await publish(run)
+    if receipt.dataset_rows is None or not receipt.has_news or not gallery:
+        return receipt
+    return replace(receipt, gallery=await write_gallery(run))
+
+
 async def _look_after(run: Run, plan: Plan, receipt: Receipt, *, gallery: bool) -> Receipt:
     if receipt.dataset_rows is None or not receipt.has_news:
         return receipt

@@ -4,9 +4,7 @@ The run itself, an open thing, is handed from task to task in one process; nothi
 Nor is anything retried, whatever Prefect's defaults are: a shard that is made twice is paid twice.
 """
 
-import asyncio
 import logging
-from typing import Final
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -22,18 +20,11 @@ from variations.estimate import estimate
 from variations.job import Job
 from variations.plan import Plan, check_leaks
 from variations.receipt import Receipt, RunStopped
-from variations.report import write_report
+from variations.report import write_after_run
 from variations.run import Run
 from variations.storage import open_storage
 from variations.tally import Recovery, Tally
 from variations.workers.worker import WorkerRun
-
-# So long a run fetches pictures for its gallery; those that are left are the next one's.
-GALLERY_SECONDS: Final = 60.0
-# So long it may take in all, writing it included.
-MOST_GALLERY_SECONDS: Final = 600.0
-# Of so many rows at the most, some 7 kB each: each run writes it again, and fetches the small pictures of the last one.
-GALLERY_ROWS: Final = 5_000
 
 
 @task(name="check key", task_run_name="check key", retries=0, cache_policy=NO_CACHE, persist_result=False)
@@ -131,25 +122,16 @@ async def describe(destination: str, *, splits_text: str = "") -> None:
 async def write_gallery(run: Run) -> str:
     """Write the dataset's gallery, and show where it lies; returns its URI, or "" where it could not be written.
 
-    Pictures of earlier galleries are used again, and new ones fetched for a minute at the most, or until the run is
-    told to end. Of a larger dataset it shows fewer sources than `variations report`: it is written anew by each run.
     Without a gallery it is a dataset all the same.
     """
-    logger, clock = get_run_logger(), asyncio.get_running_loop()
-    until = clock.time() + GALLERY_SECONDS
-    storage = open_storage(run.job.destination)
-
-    def is_enough() -> bool:
-        return clock.time() > until or isinstance(run.engine.stopped_by, StoppedByUser)
-
+    logger = get_run_logger()
     try:
-        async with asyncio.timeout(MOST_GALLERY_SECONDS):
-            written = await write_report(storage, most_rows=GALLERY_ROWS, is_enough=is_enough)
+        written = await write_after_run(
+            run.job.destination, is_stopped=lambda: isinstance(run.engine.stopped_by, StoppedByUser)
+        )
     except Exception as error:  # noqa: BLE001 - whatever it is, what was paid for is published, and no gallery is worth it
         logger.warning("The gallery was not written: %s", str(error) or type(error).__name__)
         return ""
-    finally:
-        await storage.aclose()
     logger.info("Gallery: %s, %d of %d rows, %d pictures", written.uri, written.shown, written.rows, written.pictures)
     await shown.show_gallery(run.job.destination, written)
     return written.uri

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from variations.dataset import ROW_GROUP_ROWS
 from variations.errors import CanaryPaused
+from variations.identity import rerolled
 from variations.layout import REPORT_KEY
 from variations.metadata import fetched_metadata
 from variations.storage import Storage
@@ -30,6 +31,7 @@ class Canary:
         most_percent: of them may have failed, be unknown or flagged.
         passed: are there, and not flagged.
         flagged: by the quality gate, be they there or not.
+        rerolled: were made in the place of flagged ones; they cost, and say nothing of how good a first image is.
         reasons: how many failed or are unknown, by their code.
     """
 
@@ -38,6 +40,7 @@ class Canary:
     failed: int = 0
     unknown: int = 0
     flagged: int = 0
+    rerolled: int = 0
     cost_usd: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
 
@@ -56,6 +59,11 @@ class Canary:
             self.reasons[error_code or status] += 1
         elif verdict not in {None, PASSED}:
             self.reasons[str(verdict)] += 1
+
+    def add_rerolled(self, *, cost_usd: float) -> None:
+        """Count an image that was made in the place of a flagged one."""
+        self.rerolled += cost_usd > 0
+        self.cost_usd += cost_usd
 
     @property
     def images(self) -> int:
@@ -92,6 +100,7 @@ class Canary:
             ("unknown", f"{self.unknown:,}"),
             ("flagged", f"{self.flagged:,}"),
             ("not good", f"{self.percent:.0f} %, of {self.most_percent:g} % at most"),
+            *([("made again", f"{self.rerolled:,}")] if self.rerolled else []),
             ("cost", f"{self.cost_usd:.3f} USD"),
             *((reason, f"{count:,}×") for reason, count in self.reasons.most_common(10)),
         ]
@@ -111,8 +120,14 @@ class Canary:
         )
 
 
-async def read_canary(storage: Storage, ids: Sequence[str], *, most_percent: float) -> Canary:
+async def read_canary(storage: Storage, ids: Sequence[str], *, most_percent: float, rolls: int = 1) -> Canary:
     """Say what a canary came to, by the dataset's metadata.
+
+    Args:
+        storage: the dataset.
+        ids: of the canary's variations.
+        most_percent: of their images may be bad.
+        rolls: how often the place of a flagged one is filled at the most, the first time included.
 
     Raises:
         StorageError: the store says no, or the metadata is damaged.
@@ -120,17 +135,31 @@ async def read_canary(storage: Storage, ids: Sequence[str], *, most_percent: flo
     canary = Canary(most_percent)
     async with fetched_metadata(storage) as path:
         if path is not None:
-            await asyncio.to_thread(_count, path, ids, canary)
+            await asyncio.to_thread(_count, path, ids, rolls, canary)
     return canary
 
 
-def _count(metadata: Path, ids: Sequence[str], canary: Canary) -> None:
-    wanted = pa.array(ids, pa.string())
+def _rerolls_of(ids: Iterable[str], rolls: int) -> set[str]:
+    """Return the ids of what may have been made in the places of variations."""
+    found: set[str] = set()
+    for name in ids:
+        for _ in range(rolls - 1):
+            name, _ = rerolled(name)  # noqa: PLW2901 - the next one in its place
+            found.add(name)
+    return found.difference(ids)
+
+
+def _count(metadata: Path, ids: Sequence[str], rolls: int, canary: Canary) -> None:
+    rerolls = _rerolls_of(ids, rolls)
+    wanted = pa.array([*ids, *rerolls], pa.string())
     with pq.ParquetFile(metadata) as file:
         names = ["variation_id", "status", "error_code", "cost_usd"]
         names += [_VERDICT] if _VERDICT in file.schema_arrow.names else []
         for batch in file.iter_batches(ROW_GROUP_ROWS, columns=names):
             for row in batch.filter(pc.is_in(batch.column("variation_id"), wanted)).to_pylist():
+                if row["variation_id"] in rerolls:
+                    canary.add_rerolled(cost_usd=row["cost_usd"])
+                    continue
                 canary.add(
                     row["status"],
                     verdict=row.get(_VERDICT),

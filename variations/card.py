@@ -61,7 +61,7 @@ Each row of `metadata.parquet` tells where an image comes from:
 | `source_id`, `source_uri` | the source image, without the signature of its URL |
 | the API's parameters, `seed` among them | what was asked for |
 | `model`, `request_id`, `run_id` | what made it, in which request and which run |
-| `submitted_at`, `completed_at`, `cost_usd` | when, and at what price |
+| `submitted_at`, `completed_at`, `cost_usd` | when, and at what price, of all attempts at it together |
 | `sha256`, `width`, `height`, `bytes`, `format` | the file, as it was stored |
 | `status`, `error_code`, `error` | `kept` where there is an image; else why there is none |
 """

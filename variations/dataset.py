@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from variations.errors import ManifestError
 from variations.identity import rejected_id
 from variations.manifest.labels import STRING, common_type, from_values
-from variations.models import Outcome, RejectedSource
+from variations.models import Outcome, RejectedSource, Variation
 
 SCHEMA_VERSION: Final = 4
 METADATA_KEY: Final = "metadata.parquet"
@@ -118,7 +118,10 @@ def label_names(labels: Iterable[str]) -> dict[str, str]:
 def outcomes_table(
     outcomes: Sequence[Outcome], *, labels: pa.Schema, run_id: str, shard: int = 0, model: str
 ) -> pa.Table:
-    """Return the metadata rows of a shard's outcomes, labels behind the schema's columns."""
+    """Return the metadata rows of a shard's outcomes, labels behind the schema's columns.
+
+    A row takes the place of that of the attempt before, and so has the cost of both: rows add up to what was paid.
+    """
     rows = [
         {
             **outcome.variation.parameters.as_sent(),
@@ -143,7 +146,7 @@ def outcomes_table(
             "inference_seconds": outcome.metrics.inference_seconds,
             "total_seconds": outcome.metrics.total_seconds,
             "polls": outcome.polls,
-            "cost_usd": outcome.cost_usd,
+            "cost_usd": outcome.cost_usd + _share_of_before(outcome.variation),
             "run_id": run_id,
             "shard": shard,
             "model": model,
@@ -152,6 +155,10 @@ def outcomes_table(
         for outcome in outcomes
     ]
     return _table(rows, [outcome.variation.source.labels for outcome in outcomes], labels)
+
+
+def _share_of_before(variation: Variation) -> float:
+    return variation.paid_before_usd / variation.parameters.num_outputs
 
 
 def _image_columns(outcome: Outcome) -> dict[str, Any]:

@@ -119,6 +119,7 @@ async def read_manifest(
         flagged_before=counts.flagged_before,
         max_rolls=job.recipe.gate.rolls,
         rerolls=counts.rerolls,
+        most_rerolled=counts.most_rerolled,
         unknown_before=counts.unknown_before,
         partly_there=counts.partly,
         resubmitted=counts.resubmitted,

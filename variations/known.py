@@ -29,6 +29,7 @@ class Known:
         failed: the last attempt failed.
         flagged: paid for, and dropped by the quality gate; nothing of it is there, or to be had.
         outputs: of requests for several images, which of these were kept, or dropped as they were flagged.
+        paid: of what is not there, the last attempt, and what all attempts have cost, or perhaps did, in USD.
         rows: of the metadata; None where there is none.
         groups: the sources that there are images of, and perhaps images, in a split, as often as they stand there.
     """
@@ -39,6 +40,7 @@ class Known:
     failed: dict[bytes, Before] = field(default_factory=dict)
     flagged: dict[bytes, Before] = field(default_factory=dict)
     outputs: dict[bytes, dict[int, bool]] = field(default_factory=dict)
+    paid: dict[bytes, tuple[int, float]] = field(default_factory=dict)
     rows: int | None = None
     groups: Groups = field(default_factory=Groups)
 
@@ -63,6 +65,12 @@ class Known:
                 return
             del noted[key]
         of_status[status][key] = before
+
+    def note_paid(self, key: bytes, *, attempt: int, cost_usd: float) -> None:
+        """Take in what an image that is not there has cost; the row of an attempt counts those before it, too."""
+        last, so_far = self.paid.get(key, (attempt, 0.0))
+        if attempt >= last:
+            self.paid[key] = (attempt, cost_usd + (so_far if attempt == last else 0.0))
 
     def is_vacant(self, key: bytes) -> bool:
         """Return whether all that was made for a variation is flagged and dropped."""

@@ -58,7 +58,7 @@ class Variation:
     often it was wanted, and is more than 1 only where a failed one is tried again by request, or an unknown one is
     submitted again by a setting; `before` then says where the attempt before is written down. `roll` counts from 0
     how often its place was filled anew, each time with another seed, as what was made for it was flagged; `rolled_from`
-    is then the id of the one before.
+    is then the id of the one before. `paid_before_usd` is what the attempts before cost, or perhaps did.
     """
 
     variation_id: str
@@ -69,6 +69,7 @@ class Variation:
     before: "Attempt | None" = None
     roll: int = 0
     rolled_from: str | None = None
+    paid_before_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ class ImageOutcome:
 
     Attributes:
         output_index: which image of the request, from 0.
-        status: `rejected` was made, and paid, and dropped by the quality gate.
+        status: `rejected` was dropped by the quality gate, or failed beside such a one and is made again with it.
         image: there exactly where `status` is `kept`.
         measures: of what was made; None of images that an older version made.
         can_retry: of what failed, whether trying it again can help.
@@ -212,6 +213,11 @@ class ImageOutcome:
     metrics: Metrics = Metrics()
     polls: int = 0
     cost_usd: float = 0.0
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether it was made, and paid, and dropped by the quality gate."""
+        return self.status == "rejected" and self.measures is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

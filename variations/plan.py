@@ -23,7 +23,7 @@ class Plan:
     the others in the first `canary_shards`; the rest is made where no more of their images than `max_canary_percent`
     are bad.
     `flagged_before` were dropped by the quality gate, and are left alone; `rerolls` of the new ones take the place of
-    such a one, and each place is filled at most `max_rolls` times.
+    such a one, and each place is filled at most `max_rolls` times: that may come to `most_rerolled` images more.
     """
 
     run_id: str
@@ -64,6 +64,7 @@ class Plan:
     flagged_before: int = 0
     max_rolls: int = 1
     rerolls: int = 0
+    most_rerolled: int = 0
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "Plan":
@@ -166,9 +167,9 @@ class Plan:
         return f", {self.rerolls:,} of them in the place of flagged ones" if self.rerolls else ""
 
     def _rerolls(self) -> list[tuple[str, str]]:
-        if self.max_rolls <= 1 or not self.images:
+        if not self.most_rerolled or not self.images:
             return []
-        most_usd = (self.max_rolls - 1) * self.cost_usd
+        most_usd = self.most_rerolled * self.cost_usd / self.images
         text = f"what is flagged is made again, {self.max_rolls} times in all: up to {most_usd:,.2f} USD more"
         return [("re-rolls", f"{text}, within the limit" if self.max_cost_usd else text)]
 

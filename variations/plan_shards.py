@@ -31,6 +31,7 @@ class PlannedRow(NamedTuple):
     source: Source
     before: Before | None
     roll: int = 0
+    paid_before_usd: float = 0.0
 
     @property
     def attempt(self) -> int:
@@ -94,6 +95,7 @@ def plan_schema(labels: pa.Schema) -> pa.Schema:
         pa.field("before_shard", pa.int32()),
         pa.field("before_request", pa.string()),
         pa.field("roll", pa.int32()),
+        pa.field("paid_before_usd", pa.float64()),
     ]
     if len(labels):
         fields.append(pa.field("labels", pa.struct(list(labels))))
@@ -119,6 +121,7 @@ def _batch(rows: list[PlannedRow], labels: pa.Schema) -> pa.RecordBatch:
         "before_shard": [row.before.shard if row.before else None for row in rows],
         "before_request": [row.before.request_id if row.before else None for row in rows],
         "roll": [row.roll for row in rows],
+        "paid_before_usd": [row.paid_before_usd for row in rows],
     }
     if len(labels):
         columns["labels"] = [row.source.labels for row in rows]
@@ -207,6 +210,7 @@ def variations_of(shard: pa.Table, *, signed: dict[str, str]) -> Iterator[Variat
                 else None
             ),
             roll=row.get("roll") or 0,
+            paid_before_usd=row.get("paid_before_usd") or 0.0,
         )
 
 

@@ -39,7 +39,8 @@ class Counts:
         duplicates: rows that ask for nothing that an earlier row does not.
         variations: wanted in all, each counted once.
         done: of them in the dataset already.
-        partly: of the done ones that lack some of their images; they are left alone, since the others were paid for.
+        partly: of those that are done or were flagged before, that lack some of their images; they are left alone,
+            since the others were paid for.
         failed_before: of them failed in an earlier run, and left alone.
         flagged_before: of them made in an earlier run, flagged, dropped, and left alone.
         unknown_before: of them unknown since an earlier run: perhaps paid for, and held.
@@ -47,6 +48,7 @@ class Counts:
         resubmitted: of the new ones that are unknown since an earlier run, and were not found for long enough.
         new: of them to be made.
         images: that the new ones come to, one for each output.
+        most_rerolled: images that may be made besides, at the most, where all that is made is flagged.
         uploads: new sources that are local files.
         splits: usable rows by split, where they are split.
     """
@@ -64,6 +66,7 @@ class Counts:
     resubmitted: int = 0
     new: int = 0
     images: int = 0
+    most_rerolled: int = 0
     uploads: int = 0
     splits: dict[str, int] = field(default_factory=dict)
 
@@ -198,6 +201,7 @@ class Planner:
     def _wanted(self, source: Source) -> list[PlannedRow]:
         counts = self.counts
         wanted = []
+        most_rolls = self._recipe.gate.rolls
         is_duplicate = True
         for number, (name, seed, shared) in enumerate(wanted_of(source, self._recipe)):
             key = bytes.fromhex(name)
@@ -215,7 +219,10 @@ class Planner:
             counts.new += 1
             counts.rerolls += roll > 0
             counts.images += shared.parameters.num_outputs
-            wanted.append(PlannedRow(name, number, seed, shared.text, source, before, roll))
+            if most_rolls > 1:
+                counts.most_rerolled += max(0, most_rolls - 1 - roll) * shared.parameters.num_outputs
+            _, paid_usd = self._known.paid.get(bytes.fromhex(name), (0, 0.0)) if before is not None else (0, 0.0)
+            wanted.append(PlannedRow(name, number, seed, shared.text, source, before, roll, paid_usd))
         counts.duplicates += is_duplicate
         if wanted:
             counts.uploads += not source.uri.startswith(("http://", "https://", "s3://"))
@@ -252,5 +259,6 @@ class Planner:
             return known.failed[key], not recipe.retry_failed
         if key in known.flagged:
             counts.flagged_before += not recipe.retry_flagged
+            counts.partly += not recipe.retry_flagged and known.is_partial(key)
             return known.flagged[key], not recipe.retry_flagged
         return None, False

@@ -130,13 +130,16 @@ def _note_known(file: _File, known: Known) -> None:
                 if of == 1:
                     known.held.pop(key, None)
     _note_splits(file, known)
-    columns = ["variation_id", "status", "attempt", "run_id", "shard", "request_id"]
+    columns = ["variation_id", "status", "attempt", "run_id", "shard", "request_id", "cost_usd"]
     columns = [name for name in columns if name in pq.read_schema(file.path).names]
     for row in file.rows(columns, status=("unknown", "rejected", "failed")):
         if _is_refusal(row["status"], row["attempt"]):
             continue
         before = Before(row["attempt"], row["run_id"], row.get("shard"), row["request_id"])
-        known.note(row["status"], bytes.fromhex(row["variation_id"]), before)
+        key = bytes.fromhex(row["variation_id"])
+        known.note(row["status"], key, before)
+        if row["cost_usd"]:
+            known.note_paid(key, attempt=row["attempt"], cost_usd=row["cost_usd"])
 
 
 def _note_splits(file: _File, known: Known) -> None:

@@ -177,9 +177,10 @@ class Receipt:
 
     @property
     def has_news(self) -> bool:
-        """Whether it made anything, or found out what became of what earlier runs left open."""
+        """Whether it made anything, or found out what became of what earlier runs left open, or what they came to."""
         recovery = Recovery(**self.recovery) if self.recovery else Recovery()
-        return bool(self.kept + self.failed + self.unknown + recovery.kept + recovery.failed)
+        found = recovery.kept + recovery.failed + recovery.dropped
+        return bool(self.kept + self.failed + self.unknown + self.dropped + found or recovery.closed_run)
 
     @property
     def failed_percent(self) -> float:
@@ -211,7 +212,8 @@ class Receipt:
         if not self.source:
             lines = lines or [("recovered", "nothing was open")]
             lines.append(("still unknown", f"{recovery.still_unknown:,}"))
-            return [*lines, ("time", duration(self.seconds)), ("destination", self.destination), *self._unknown_lines()]
+            lines += [("time", duration(self.seconds)), ("destination", self.destination)]
+            return [*lines, *([("gallery", self.gallery)] if self.gallery else []), *self._unknown_lines()]
         lines += [
             ("paid", f"{self.paid:,} image{'s' * (self.paid != 1)}"),
             ("kept", f"{self.kept:,}"),

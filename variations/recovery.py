@@ -193,7 +193,7 @@ class Settler:
         for outcome in outcomes:
             self.result.kept += outcome.status == "kept"
             self.result.failed += outcome.status == "failed"
-            self.result.dropped += outcome.status == "rejected"
+            self.result.dropped += outcome.is_dropped
             self.result.cost_usd += outcome.cost_usd if outcome.status != "unknown" else 0.0
             name = outcome.variation.variation_id
             # While the intent holds, the one who wrote it may only be asleep, and submit it yet.

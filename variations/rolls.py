@@ -4,12 +4,12 @@ Its id and its seed follow from the id of the one before, so whoever comes to a 
 chain of variations in it: none of them is paid twice.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from variations.identity import rerolled
 from variations.ledger.story import Item, Story
-from variations.models import ImageOutcome, Variation
+from variations.models import ImageOutcome, Outcome, Variation
 
 
 def next_roll(variation: Variation) -> Variation:
@@ -24,6 +24,20 @@ def is_vacant(images: Iterable[ImageOutcome]) -> bool:
     """
     statuses = {image.status for image in images}
     return "rejected" in statuses and not statuses & {"kept", "unknown"}
+
+
+def given_up_together(images: Sequence[Outcome]) -> list[Outcome]:
+    """Return what became of a request's images: where its place is to be filled anew, what failed beside what was
+    flagged is given up with it. Its place has its image then, or fails with the request that is made for it.
+    """
+    if not is_vacant(images) or not any(image.status == "rejected" and image.can_retry for image in images):
+        return list(images)
+    return [
+        replace(image, status="rejected", can_retry=True, error=f"{image.error}; made again with what was flagged")
+        if image.status == "failed"
+        else image
+        for image in images
+    ]
 
 
 def with_rolls(planned: Mapping[str, Variation], story: Story) -> dict[str, Variation]:
@@ -64,6 +78,7 @@ def _rolled(before: Variation, name: str, seed: int) -> Variation:
         parameters=before.parameters.model_copy(update={"seed": seed}),
         attempt=1,
         before=None,
+        paid_before_usd=0.0,
         roll=before.roll + 1,
         rolled_from=before.variation_id,
     )

@@ -293,8 +293,12 @@ class Run:
             if self._next_shard and self._maker is not None:
                 await self._maker.finish()
                 self._rows = await publish(self._storage, [self.run_id])
+            recipe = self.job.recipe
             self._canary = await read_canary(
-                self._storage, self._canary_ids, most_percent=self.job.recipe.max_canary_percent
+                self._storage,
+                self._canary_ids,
+                most_percent=recipe.max_canary_percent,
+                rolls=recipe.gate.max_rolls,
             )
         except (StorageError, Replaced) as error:
             self.engine.stop(error)

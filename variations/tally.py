@@ -82,11 +82,12 @@ class Tally:
             else:
                 self.kept += outcome.status == "kept"
                 self.failed += outcome.status == "failed"
-                self.dropped += outcome.status == "rejected"
+                self.dropped += outcome.is_dropped
                 self.paid += outcome.cost_usd > 0
                 self.cost_usd += outcome.cost_usd
             # What a request failed to make is no image.
-            self.rerolled += outcome.variation.roll > 0 and outcome.status != "failed"
+            is_made = outcome.is_dropped or outcome.status in {"kept", "unknown"}
+            self.rerolled += outcome.variation.roll > 0 and is_made
             if outcome.measures is not None:
                 self.flags.update(reasons_of(outcome.measures.verdict))
                 self.passed += outcome.status == "kept" and outcome.measures.verdict == PASSED

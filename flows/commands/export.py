@@ -80,7 +80,8 @@ def _lines(done: Export) -> list[tuple[str, str]]:
     lines += [("images", f"{images:,} in {split}") for split, images in done.splits.items()]
     lines.append(("shards", f"{done.shards:,}"))
     if done.written:
-        lines.append(("written", f"{len(done.written):,} shards, {done.images:,} images, {done.bytes / 1e6:,.1f} MB"))
+        made = f"{_counted(len(done.written), 'shard')}, {_counted(done.images, 'image')}"
+        lines.append(("written", f"{made}, {done.bytes / 1e6:,.1f} MB"))
     else:
         lines.append(("written", "nothing: all that can be exported is there"))
     if done.removed:
@@ -88,6 +89,10 @@ def _lines(done: Export) -> list[tuple[str, str]]:
     if done.missing:
         lines.append(("missing", f"{done.missing:,} images are in no shard; run it again when they are back"))
     return lines
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 @contextmanager

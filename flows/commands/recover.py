@@ -1,6 +1,7 @@
 """`variations recover`: look after what earlier runs paid for, without Prefect, so in a second or two."""
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -9,13 +10,15 @@ from config import Settings, load_settings
 from flows.commands.busy import refuse_if_busy
 from flows.commands.exits import exit_code
 from flows.commands.options import day_of
-from flows.commands.terminal import print_json, print_lines, status
+from flows.commands.terminal import print_json, print_lines, say, status
 from variations.api.client import Endpoint
 from variations.dates import filled
 from variations.engine.stopping import stop_on_signals
+from variations.errors import StoppedByUser
 from variations.job import Job
 from variations.receipt import Receipt, RunStopped
-from variations.run import open_run
+from variations.report import write_after_run
+from variations.run import Run, open_run
 
 
 def recover(
@@ -60,6 +63,21 @@ async def _recover(settings: Settings, job: Job, endpoint: Endpoint, *, wait: bo
             try:
                 await run.check()
                 await run.recover(wait=wait)
-                return await run.publish()
+                receipt = await run.publish()
             except RunStopped as stopped:
                 return stopped.receipt
+            if receipt.dataset_rows is None or not receipt.has_news or not settings.gallery:
+                return receipt
+            return replace(receipt, gallery=await _write_gallery(run))
+
+
+async def _write_gallery(run: Run) -> str:
+    """Write the gallery and return its URI; "" where it could not be: it is a dataset all the same."""
+    try:
+        written = await write_after_run(
+            run.job.destination, is_stopped=lambda: isinstance(run.engine.stopped_by, StoppedByUser)
+        )
+    except Exception as error:  # noqa: BLE001 - what was paid for is published, and no gallery is worth it
+        say(f"The gallery was not written: {str(error) or type(error).__name__}")
+        return ""
+    return written.uri

@@ -73,6 +73,7 @@ def test_from_a_bucket_into_a_folder(tmp_path: Path, s3: str) -> None:
     assert ended.code == 0, ended.err
     done = json.loads(ended.out)
     assert (done["splits"], done["written"]) == ({"test": 2}, ["test-000000.parquet"])
+    assert "1 shard, 2 images, " in " ".join(ended.err.split())
     assert (tmp_path / "out/test-000000.parquet").exists()
 
 

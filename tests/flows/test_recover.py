@@ -78,6 +78,12 @@ def dead_run(photos: Path, dataset: str, environment: dict[str, str], sandbox: S
     return worker.pid
 
 
+def gallery_of(dataset: str) -> tuple[str, int] | None:
+    """Return a dataset's gallery, and when it was written."""
+    path = Path(dataset, "report.html")
+    return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.exists() else None
+
+
 async def written_down(dataset: str) -> int:
     """Return the number of requests whose acceptance is in the journal: the bill may be ahead of it."""
     try:
@@ -97,9 +103,24 @@ async def test_the_flow_fetches_what_a_killed_run_paid_for(dead_run: int, datase
     assert found["cost_usd"] == pytest.approx(sandbox.bill().total_usd)
     assert list(read_dataset(dataset)["status"]) == ["kept"] * IMAGES
     assert (sandbox.bill().accepted, sandbox.bill().calls_of("submit")) == (IMAGES, IMAGES)
-
-    again = (await recover(dataset))["recovery"]
+    assert receipt["gallery"] == f"file://{dataset}/report.html"
+    text, written = gallery_of(dataset) or ("", 0)
+    assert f'"total":{IMAGES}' in text
+    nothing = await recover(dataset)
+    again = nothing["recovery"]
     assert (again["closed_run"], again["looked_for"], again["kept"]) == (None, 0, 0)
+    assert (nothing["gallery"], gallery_of(dataset)) == ("", (text, written))
+
+
+async def test_the_flow_writes_no_gallery_where_none_is_wanted(
+    dead_run: int, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the setting of the machine that it runs on."""
+    assert dead_run
+    monkeypatch.setenv("VARIATIONS_GALLERY", "false")
+    receipt = await recover(dataset)
+    assert (receipt["recovery"]["kept"], receipt["gallery"]) == (IMAGES, "")
+    assert gallery_of(dataset) is None
 
 
 async def test_the_flow_ends_where_a_run_works(environment: dict[str, str], dataset: str) -> None:
@@ -164,6 +185,8 @@ async def test_a_killed_run_is_told_fetched_and_explained(
     recovered = await asyncio.to_thread(variations, "recover", "dataset")
     assert recovered.code == 0, recovered.err
     assert f"{IMAGES} images kept, 0 failed" in recovered.out
+    assert f"file://{dataset}/report.html" in "".join(recovered.out.split())
+    assert f'"total":{IMAGES}' in (gallery_of(dataset) or ("", 0))[0]
     assert list(read_dataset(dataset)["status"]) == ["kept"] * IMAGES
 
     name = read_dataset(dataset).iloc[0]["variation_id"][:8]

@@ -166,7 +166,7 @@ def gallery_of(dataset: str) -> tuple[str, int] | None:
 
 async def test_the_gallery_of_a_run_stays_light(photos: str, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run writes it anew: of a larger dataset it shows some sources, and says of how many rows."""
-    monkeypatch.setattr("tasks.steps.GALLERY_ROWS", 1)
+    monkeypatch.setattr("variations.report.after_run.MOST_ROWS", 1)
     await augment(photos, dataset, variations_per_source=2, **PACE)
     # Which sources are drawn depends on their names, and those on the folder of this test.
     shown = read_shown(Path(dataset, METADATA_KEY), most=1).table.num_rows

@@ -387,6 +387,26 @@ async def test_one_in_the_places_of_flagged_images_pauses_the_next_run_too(scene
     assert (rest.stopped_by, rest.kept, rest.flagged_before, submits(scene)) == (None, 8, 4, 28)
 
 
+async def test_what_a_canary_cost_has_its_rerolls_in_it(scene: Scene) -> None:
+    """They are paid for it; how good it is, its first images tell alone."""
+    await scene.furnish(*NAMES)
+    scene.api.set_faults("output_blank:1:2")
+    async with scene.opened(with_canary(with_gate(scene.job, on_flagged="reroll"))) as run:
+        await planned(run)
+        await make(run)
+        canary = await run.look_at_canary()
+        assert canary is not None
+        run.pause_after_canary()
+        with pytest.raises(RunStopped):
+            await run.publish()
+    bill = scene.api.bill()
+    assert canary.cost_usd == pytest.approx(bill.total_usd)
+    assert canary.images == 4
+    lines = dict(canary.lines())
+    assert lines["cost"] == f"{bill.total_usd:.3f} USD"
+    assert lines["made again"] == str(bill.accepted - 4) == "2"
+
+
 def with_gate(job: Job, *, on_flagged: OnFlagged) -> Job:
     """Return a job that looks for blank images alone: the photos are gradients, which are near to each other."""
     gate = Gate(copy_bits=0, twin_bits=0, on_flagged=on_flagged, max_rolls=3)

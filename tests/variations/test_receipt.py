@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from variations.errors import ServiceDown
-from variations.models import Outcome
+from variations.models import Measures, Outcome
 from variations.receipt import Receipt, RunStopped
 from variations.tally import Recovery, Tally, UnknownItem
 from variations.texts import SAMPLES
@@ -243,5 +243,7 @@ def test_a_stopped_run_has_its_receipt_and_its_reason() -> None:
 def test_what_was_not_made_was_not_made_again() -> None:
     """An output that a request in the place of a flagged one failed to make is no image; one that was dropped is."""
     again = variation(roll=1)
-    tally = tallied(outcome(), outcome(of=again), outcome("rejected", of=again), outcome("failed", of=again))
-    assert tally.rerolled == 2
+    blank = Measures(contrast=0.0, phash="0" * 16, verdict="flagged: blank")
+    made = (outcome(of=again), outcome("rejected", of=again, measures=blank))
+    tally = tallied(outcome(), *made, outcome("rejected", of=again), outcome("failed", of=again))
+    assert (tally.rerolled, tally.dropped) == (2, 1)

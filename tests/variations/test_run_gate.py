@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from variations.dataset import METADATA_KEY
 from variations.estimate import estimate
 from variations.explain import explain
 from variations.gate import Gate
 from variations.job import Job
 from variations.receipt import RunStopped
+from variations.status import read_status
 from variations.storage import open_storage
 
 from .scene import LIMITS, Scene, dead_writer, killed_in_flight, planned
@@ -38,6 +40,12 @@ def gated(scene: Scene, gate: Gate, *, job: Job | None = None, **changes: Any) -
     """Return a job, the scene's if none is given, with a gate."""
     job = job or scene.job
     return replace(job, recipe=replace(job.recipe, gate=gate, **changes))
+
+
+def several(job: Job) -> Job:
+    """Return a job whose requests are for two images each."""
+    parameters = job.recipe.parameters.model_copy(update={"num_outputs": 2})
+    return replace(job, recipe=replace(job.recipe, parameters=parameters))
 
 
 def statuses(rows: list[Mapping[str, Any]]) -> Counter[str]:
@@ -124,6 +132,24 @@ async def test_what_was_dropped_is_made_again_as_it_is_by_request(scene: Scene) 
     (row,) = await scene.rows()
     assert (row["status"], row["attempt"], row["roll"]) == ("kept", 2, 0)
     assert scene.api.bill().accepted == 2
+    assert receipt.cost_usd == pytest.approx(PRICE_USD)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+async def test_rows_add_up_to_the_bill_however_often_something_was_tried(scene: Scene, outputs: int) -> None:
+    """The row of an attempt takes the place of the last one, and counts it, too; so it does in rows written anew."""
+    await scene.furnish("a", "b")
+    parameters = scene.job.recipe.parameters.model_copy(update={"num_outputs": outputs})
+    job = gated(scene, DROP, retry_flagged=True, parameters=parameters)
+    scene.api.set_faults("output_blank:1:3")
+    costs = [(await scene.run(job)).cost_usd for _ in range(3)]
+    assert costs == pytest.approx([2 * outputs * PRICE_USD, 2 * outputs * PRICE_USD, outputs * PRICE_USD])
+    rows = await scene.rows()
+    assert statuses(rows) == {"kept": 2 * outputs}
+    assert sum(row["cost_usd"] for row in rows) == pytest.approx(scene.api.bill().total_usd)
+    await scene.dataset.delete(METADATA_KEY)
+    await scene.run(job)
+    assert sum(row["cost_usd"] for row in await scene.rows()) == pytest.approx(scene.api.bill().total_usd)
 
 
 async def test_what_is_flagged_is_made_again_with_another_seed(any_scene: Scene) -> None:
@@ -193,6 +219,21 @@ async def test_the_plan_says_what_may_be_paid_again(scene: Scene) -> None:
     assert "re-rolls" not in dict((await estimate(gated(scene, DROP), limits=LIMITS)).lines())
 
 
+async def test_the_plan_counts_only_the_rolls_that_are_left(scene: Scene) -> None:
+    """Of a place that was filled before, some are used; where all are, nothing more is made than is asked for."""
+    await scene.furnish("a", "b")
+    scene.api.set_faults("output_blank")
+    await scene.run(gated(scene, replace(REROLL, max_rolls=2)))
+    scene.api.set_faults()
+    # The last one of each place again, which is its second: a third may follow, or none.
+    of_two = await estimate(gated(scene, replace(REROLL, max_rolls=2), retry_flagged=True), limits=LIMITS)
+    assert (of_two.new, of_two.most_rerolled) == (2, 0)
+    assert "re-rolls" not in dict(of_two.lines())
+    of_four = await estimate(gated(scene, replace(REROLL, max_rolls=4)), limits=LIMITS)
+    assert (of_four.new, of_four.rerolls, of_four.most_rerolled) == (2, 2, 2)
+    assert "up to 0.06 USD more" in dict(of_four.lines())["re-rolls"]
+
+
 async def test_what_is_planned_for_workers_has_the_gate(scene: Scene) -> None:
     """It is of the run, and not of the machine."""
     from variations.planned import read_planned  # noqa: PLC0415 - here alone
@@ -218,6 +259,46 @@ async def test_of_several_images_those_that_are_flagged_are_dropped(scene: Scene
     assert (receipt.kept, receipt.dropped, receipt.flags) == (1, 1, {"twin": 1})
     again = await scene.run(job)
     assert (again.already_done, again.partly_there, again.all_kept) == (1, 0, True)
+
+
+async def test_what_a_request_lacks_is_made_again_with_what_was_flagged(scene: Scene) -> None:
+    """Its place has its images then: the run, its status, the plan and the next run know of no failure."""
+    await scene.furnish("a")
+    job = several(gated(scene, replace(REROLL, twin_bits=0)))
+    scene.api.set_faults("output_blank:1:1", "fewer_outputs:1:1")
+    receipt = await scene.run(job)
+    assert (receipt.kept, receipt.dropped, receipt.failed, receipt.rerolled) == (2, 1, 0, 2)
+    assert (receipt.all_kept, receipt.failed_percent, receipt.errors) == (True, 0, {})
+    assert receipt.cost_usd == scene.api.bill().total_usd
+    assert statuses(await scene.rows()) == {"kept": 2, "rejected": 2}
+    (lacking,) = (row for row in await scene.rows() if row["error_code"] == "output_missing")
+    assert lacking["error"] == "asked for 2, the API made 1; made again with what was flagged"
+    status = await read_status(scene.dataset, runs=1)
+    assert (status.rows, status.runs[0]["failed"]) == ({"kept": 2, "rejected": 2}, 0)
+    again = await scene.run(job)
+    assert (again.wanted, again.already_done, again.all_kept) == (0, 1, True)
+
+
+async def test_what_lacks_beside_what_was_dropped_for_good_has_failed(scene: Scene) -> None:
+    """Where nothing takes its place: the run says so, and so does the next one."""
+    await scene.furnish("a")
+    job = several(gated(scene, DROP))
+    scene.api.set_faults("output_blank", "fewer_outputs")
+    receipt = await scene.run(job)
+    assert (receipt.dropped, receipt.failed, receipt.all_kept) == (1, 1, False)
+    again = await scene.run(job)
+    assert (again.wanted, again.flagged_before, again.partly_there, again.all_kept) == (0, 1, 1, False)
+
+
+async def test_what_is_lacking_in_the_last_roll_has_failed(scene: Scene) -> None:
+    """And what was lacking in those before has not."""
+    await scene.furnish("a")
+    job = several(gated(scene, replace(REROLL, max_rolls=2)))
+    scene.api.set_faults("output_blank", "fewer_outputs")
+    receipt = await scene.run(job)
+    assert (receipt.dropped, receipt.failed, receipt.all_kept) == (2, 1, False)
+    again = await scene.run(job)
+    assert (again.flagged_before, again.partly_there, again.all_kept) == (1, 1, False)
 
 
 async def test_what_a_dead_run_left_is_judged_by_its_own_gate(scene: Scene) -> None:

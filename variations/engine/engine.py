@@ -47,7 +47,7 @@ from variations.models import (
     OutcomeStatus,
     Variation,
 )
-from variations.rolls import is_vacant, next_roll
+from variations.rolls import given_up_together, is_vacant, next_roll
 from variations.storage import Storage
 from variations.uris import public_uri
 
@@ -274,7 +274,7 @@ class Engine:
         may_roll = not request.is_resumed and self.stopped_by is None and variation.roll + 1 < self.gate.rolls
         if not may_roll or not is_vacant(made):
             return None
-        self.progress.rerolled += len(made)
+        self.progress.rerolled += sum(outcome.is_dropped for outcome in made)
         return Request(next_roll(variation))
 
     async def _take_slot(self) -> None:
@@ -399,7 +399,7 @@ class Engine:
                 )
             return replace(outcome, status="kept", image=brought.image, measures=brought.measures)
 
-        return list(await asyncio.gather(*(keep(index) for index in range(wanted))))
+        return given_up_together(await asyncio.gather(*(keep(index) for index in range(wanted))))
 
     def _missing(self, request: Request, outcome: Outcome, *, made: int) -> Outcome:
         """Return the row of an image that was wanted, and that the finished request does not name."""
@@ -472,7 +472,7 @@ class Engine:
             case "unknown":
                 progress.unknown += 1
             case "rejected":
-                progress.dropped += 1
+                progress.dropped += outcome.is_dropped
 
     def _check_what_is_paid(self, made: list[Outcome]) -> None:
         """Stop where request after request is paid for and none brings an image: going on would only cost."""
@@ -482,7 +482,7 @@ class Engine:
             self._paid_in_vain_in_a_row = 0
             self._flagged_in_a_row += 1
             if self._flagged_in_a_row >= FLAGGED_ITEMS:
-                last = next(outcome.error for outcome in reversed(made) if outcome.status == "rejected")
+                last = next(outcome.error for outcome in reversed(made) if outcome.is_dropped)
                 self.stop(
                     errors.NothingPasses(
                         f"{FLAGGED_ITEMS} paid requests in a row were flagged and dropped ({last}); look at their "

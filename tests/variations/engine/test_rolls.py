@@ -133,6 +133,21 @@ def test_a_request_for_several_images_is_made_again_where_none_of_them_passed() 
     assert len(stage.api.submitted) == 2
 
 
+def test_what_fails_beside_what_was_flagged_is_made_again_with_it() -> None:
+    """It is one request for both, and only what that comes to is counted."""
+
+    def output(target: str, _: int) -> httpx.Response:
+        return httpx.Response(200, content=blank() if target.endswith("-0.jpg") else b"no image")
+
+    outcomes, stage = run(FakeApi(on_output=output), variations(1, num_outputs=2), gate=REROLL)
+    assert [(outcome.status, outcome.can_retry) for outcome in outcomes] == [
+        *[("rejected", True)] * 4,
+        *[("rejected", False), ("failed", True)],
+    ]
+    progress = stage.engine.progress
+    assert (progress.dropped, progress.failed, progress.settled) == (3, 1, 2)
+
+
 def test_an_unknown_image_may_fill_its_place_yet() -> None:
     """So nothing is made again beside it."""
 

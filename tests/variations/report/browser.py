@@ -1,11 +1,13 @@
 """A gallery in a browser without a window, as a person sees it and drives it."""
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import JavascriptException
 from selenium.webdriver.chrome.service import Service
@@ -16,11 +18,12 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.e2e.browser import programs
 from tests.e2e.processes import until
 
-__all__ = ["NARROW", "WIDE", "Gallery", "programs", "running_browser"]
+__all__ = ["NARROW", "PHONE", "WIDE", "Gallery", "programs", "running_browser"]
 
 SECONDS: Final = 30.0
 WIDE: Final = (1440, 900)
 NARROW: Final = (400, 860)
+PHONE: Final = (375, 760)
 # All pictures that are in the page are decoded.
 ALL_SEEN: Final = """
 const images = [...document.querySelectorAll("#wall img, #large[open] img")];
@@ -91,6 +94,12 @@ class Gallery:
         if self._pictures is not None:
             self._pictures.mkdir(parents=True, exist_ok=True)
             self._driver.save_screenshot(str(self._pictures / f"gallery-{name}.png"))
+
+    def seen(self, selector: str) -> Image.Image:
+        """Return what is to be seen of an element at this moment."""
+        box = self.find(selector).rect
+        shown = Image.open(io.BytesIO(self._driver.get_screenshot_as_png()))
+        return shown.crop((box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]))
 
     def run(self, program: str, *arguments: Any) -> Any:
         """Run a program in the page, and return what it returns."""

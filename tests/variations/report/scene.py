@@ -118,6 +118,22 @@ async def furnish(storage: Storage) -> None:
     await storage.put(receipt_key(RUN), receipt.to_bytes())
 
 
+async def furnish_flagged(storage: Storage) -> None:
+    """Publish three flagged variations of one source: one dropped, one kept, and one kept whose file is gone."""
+    one, other, lost = [(one, content) for one, content in outcomes() if content][:3]
+    blank = Measures(contrast=0.0, phash="0" * 16, verdict="flagged: blank")
+    copy = Measures(contrast=200.0, phash="0" * 16, source_distance=2, verdict="flagged: copy")
+    why = "blank: its contrast is 0 of 255, and gate_blank 8"
+    dropped = outcome("rejected", of=one[0].variation, measures=blank, error_code="flagged", error=why)
+    made = [dropped, *(replace(kept, measures=copy) for kept, _ in (other, lost))]
+    stored, content = other
+    assert stored.image is not None
+    assert content is not None
+    await storage.put(stored.image.file_name, content)
+    await write_part(storage, RUN, made, labels=LABELS)
+    await publish(storage, [RUN])
+
+
 def leaks() -> LeakReport:
     """Return what leaked: the cat, turned by its EXIF alone, is in train and in test; and what has no picture."""
     cats = [path for path in photos() if "chelsea" in path.name]

@@ -1,19 +1,22 @@
 """The gallery as a person meets it: in a browser, with real photographs."""
 
+import shutil
 import socket
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from variations.report import write_report
 from variations.storage import Storage
 
-from .browser import NARROW, WIDE, Gallery
-from .scene import HOSTILE, HOSTILE_NAME, KEPT, ROWS, furnish
+from .browser import NARROW, PHONE, WIDE, Gallery
+from .scene import HOSTILE, HOSTILE_NAME, KEPT, ROWS, furnish, furnish_flagged, photos
 
 
 def test_each_source_stands_beside_its_variations(gallery: Gallery) -> None:
@@ -50,6 +53,21 @@ def test_pictures_for_people(gallery: Gallery, dataset_uri: str) -> None:
     gallery.click("#filters-button")
     gallery.picture("filters-narrow-dark")
     assert gallery.find("#filters").is_displayed()
+
+
+def test_the_large_view_is_never_empty(browser: Gallery, dataset_uri: str, tmp_path: Path) -> None:
+    """Its thumbnail stays until the image itself is decoded, which of a large one takes its time."""
+    dataset = Path(shutil.copytree(dataset_uri.removeprefix("file://"), tmp_path / "dataset"))
+    big = next(path for path in photos() if "big" in path.name).read_bytes()
+    for image in dataset.glob("images/*/*.jpg"):
+        image.write_bytes(big)
+    browser.open(f"{dataset.as_uri()}/report.html")
+    browser.click("#wall .tile:not(.source)")
+    for _ in range(12):
+        browser.wait_for_the_image()
+        darkest, lightest = browser.seen("#large figure:not(.source) img").convert("L").getextrema()
+        assert lightest - darkest > 20
+        browser.press(Keys.ARROW_RIGHT)
 
 
 def _background(gallery: Gallery, scheme: str, size: tuple[int, int]) -> int:
@@ -318,3 +336,25 @@ async def test_a_presigned_link_opens_it_from_s3(browser: Gallery, s3_dataset: S
     assert "a presigned link opens this page alone" in browser.find("#large figure:not(.source)").text
     assert len(browser.requests()) == 1
     assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_what_was_dropped_says_so_readably_on_a_phone(browser: Gallery, dataset: Storage, scheme: str) -> None:
+    """The verdict covers no text, where there is no picture; and that all are in one split is told by its filter."""
+    await furnish_flagged(dataset)
+    written = await write_report(dataset)
+    browser.open(written.uri, size=PHONE, scheme=scheme)
+    browser.picture(f"flagged-phone-{scheme}")
+    dropped, lost = browser.all("#wall .tile:not(.source) .picture.none")
+    assert dropped.text.split("\n")[0] == "rejected: blank"
+    assert lost.text.split("\n")[:2] == ["copy", "no picture"]
+    for picture in (dropped, lost):
+        boxes = [part.rect for part in picture.find_elements(By.CSS_SELECTOR, ":scope > *")]
+        for above, below in pairwise(boxes):
+            assert above["y"] + above["height"] <= below["y"] + 1
+        assert boxes[0]["y"] >= picture.rect["y"]
+        assert boxes[-1]["y"] + boxes[-1]["height"] <= picture.rect["y"] + picture.rect["height"]
+    (flag,) = browser.all("#wall .picture:not(.none) .flag")
+    assert flag.text == "copy"
+    browser.click("#filters-button")
+    assert browser.choices("split") == {"train": 3}

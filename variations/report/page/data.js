@@ -195,7 +195,9 @@ function numberOr(text, otherwise) {
 
 function filterOf(column) {
   const values = column.distinct();
-  if (values.length < 2) return null;
+  // That all images are in one split is worth knowing, too.
+  const isTold = column.name === "split" && values.some(isThere);
+  if (values.length < 2 && !isTold) return null;
   const isLong = values.length > (column.kind === "number" ? MOST_NUMBERS : MOST_CHOICES);
   if (!isLong) return new ChoiceFilter(column);
   // Of many seeds nobody looks for a range.
@@ -270,6 +272,12 @@ function parametersText(row) {
     return column.kind === "number" ? `${name} ${column.at(row)}` : column.at(row);
   });
   return texts.join(" · ");
+}
+
+// Return why an image is flagged; nothing of one that is not.
+function flagsOf(row) {
+  const verdict = valueOf("verdict", row);
+  return verdict?.startsWith("flagged: ") ? verdict.slice("flagged: ".length) : "";
 }
 
 // Tell what a picture shows, for those who do not see it.

@@ -39,6 +39,8 @@ function variationFigure(row) {
   if (image && fileName && !isPresigned) {
     const full = new Image();
     full.onload = () => {
+      // Until it is decoded the thumbnail stays: a picture that is decoded beside the drawing leaves its place empty.
+      image.decoding = "sync";
       image.src = full.src;
     };
     full.onerror = () => caption.append(" · the image itself is not beside this page; this is its thumbnail");

@@ -162,10 +162,9 @@ function sourceTile(source) {
 
 function rowTile(row) {
   const status = valueOf("status", row);
-  const verdict = valueOf("verdict", row);
   const shown = pictureOfRow(row);
-  if (verdict?.startsWith("flagged"))
-    shown.append(make("span", { className: "flag", textContent: verdict.replace("flagged: ", "") }));
+  // What was dropped says it in the picture's place.
+  if (status === "kept" && flagsOf(row)) shown.prepend(make("span", { className: "flag", textContent: flagsOf(row) }));
   const usual = wall.isGrouped ? `seed ${valueOf("seed", row) ?? EMPTY}` : sourceName(data.source_of_row[row]);
   const text = [wall.captionColumn?.text(row), parametersText(row) || usual].filter(Boolean).join(" · ");
   const tile = make(
@@ -185,7 +184,8 @@ function pictureOfSource(source) {
 
 function pictureOfRow(row) {
   const isKept = valueOf("file_name", row) !== null;
-  const title = isKept ? "no picture" : `${valueOf("status", row)}: ${valueOf("error_code", row) ?? EMPTY}`;
+  const why = flagsOf(row) || (valueOf("error_code", row) ?? EMPTY);
+  const title = isKept ? "no picture" : `${valueOf("status", row)}: ${why}`;
   const reason = (isKept ? data.missing_of_row[row] : valueOf("error", row)) ?? "";
   return pictureOrReason(data.picture_of_row[row], describe(row), title, reason);
 }
