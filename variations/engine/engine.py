@@ -129,6 +129,7 @@ class Engine:
             clock=self.clock,
             random=random,
             stop=self.stop,
+            found_counted=schedule.count_all,
         )
         self._slots = Slots(lambda: schedule.most_in_flight)
         # What is done and not yet stored is bounded too: where outputs cannot be had, nothing more is paid for.

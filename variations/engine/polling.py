@@ -39,6 +39,9 @@ class PollingSchedule(Protocol):
     def limit_in_flight(self, most: int) -> None:
         """Keep no more than so many requests in flight from now on."""
 
+    def count_all(self) -> None:
+        """Take it that polls count against the request limit, from now on."""
+
 
 @dataclass(slots=True)
 class FixedInterval:
@@ -62,6 +65,9 @@ class FixedInterval:
     def limit_in_flight(self, most: int) -> None:
         """Keep no more than so many requests in flight from now on."""
         self.most_in_flight = most
+
+    def count_all(self) -> None:
+        """Change nothing: the interval is set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,10 @@ class RateLimit:
         """Go on at this process's share of the limit, which so many share from now on; what was learned is kept."""
         self._pace.divide(workers)
 
+    def begin_again(self) -> None:
+        """Forget what was found of the limit: it was not all counted."""
+        self._pace.begin_again()
+
     async def take(self, priority: Priority) -> None:
         """Return when one request may leave.
 

@@ -101,6 +101,10 @@ class LearnedSchedule:
         """Keep no more than so many requests in flight from now on."""
         self._limits = replace(self._limits, max_in_flight=most)
 
+    def count_all(self) -> None:
+        """Take it that polls count against the request limit, from now on."""
+        self._limits = replace(self._limits, count_all_requests=True)
+
     @property
     def images_a_minute(self) -> float:
         """What the limits let through, as far as they are known."""

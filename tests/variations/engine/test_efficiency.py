@@ -227,3 +227,15 @@ def test_at_the_end_of_a_run_no_request_waits_for_a_dear_poll() -> None:
         ]
         late, count = late + sum(end), count + len(end)
     assert late / count <= 0.17 * 60
+
+
+def test_a_setting_that_says_wrongly_that_polls_are_not_counted_is_found_out(caplog: pytest.LogCaptureFixture) -> None:
+    """The first poll that is refused shows it; the run goes on nearly as if it had been set rightly, and says so once."""
+    limit = {"limit": (60, 60.0), "first_requests_per_minute": 60.0}
+    right, _ = made(200, lognormal(0.2), **limit)
+    assert not caplog.records
+    wrong, stage = made(200, lognormal(0.2), **limit, count_all_requests=False)
+    assert seconds_in_all(wrong) <= 1.25 * seconds_in_all(right)
+    assert stage.engine.progress.limit_found == pytest.approx(60, rel=0.15)
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "Set requests_counted to all" in record.getMessage()
