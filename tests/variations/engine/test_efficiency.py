@@ -230,7 +230,7 @@ def test_at_the_end_of_a_run_no_request_waits_for_a_dear_poll() -> None:
 
 
 def test_a_setting_that_says_wrongly_that_polls_are_not_counted_is_found_out(caplog: pytest.LogCaptureFixture) -> None:
-    """The first poll that is refused shows it; the run goes on nearly as if it had been set rightly, and says so once."""
+    """The first poll that is refused shows it; the run goes on as if it had been set rightly, and says so once."""
     limit = {"limit": (60, 60.0), "first_requests_per_minute": 60.0}
     right, _ = made(200, lognormal(0.2), **limit)
     assert not caplog.records
