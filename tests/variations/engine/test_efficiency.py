@@ -220,7 +220,7 @@ def test_at_the_end_of_a_run_no_request_waits_for_a_dear_poll() -> None:
     """Nothing new needs the requests any more: what is in flight is looked at as if they were for nothing."""
     late, count = 0.0, 0
     for seed in range(4):
-        api, _ = made(300, lognormal(0.3, mean=60.0, seed=seed), requests_per_minute=300.0)
+        api, _ = made(300, lognormal(0.3, mean=60.0, seed=seed), requests_per_minute=300.0, max_in_flight=128)
         last = max(request.accepted_at for request in api.requests.values())
         end = [
             told_at - request.done_at for request in api.requests.values() if (told_at := request.told_at or 0) > last
