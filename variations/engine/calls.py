@@ -1,5 +1,7 @@
 """Ask the API: within the plan's limit, and again where that is safe."""
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -15,6 +17,10 @@ from variations.engine.rate import Priority, RateLimit
 OUTAGE_ITEMS: Final = 8
 # After so long in which it took nothing, it is no limit by the minute.
 REFUSED_SECONDS: Final = 900.0
+# These go where the submits go: what refuses them for the limit is what counts submits.
+SAME_LIMIT: Final = frozenset({"poll", "status", "result"})
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -24,7 +30,9 @@ class Calls:
 
     Args:
         rate: the plan's limit.
-        count_all: whether every call counts against it, or submits alone.
+        count_all: whether every call counts against it, or submits alone; where the API shows that this is wrong, every
+            one is counted from then on.
+        found_counted: called where it does.
         progress: counters of calls, moved here.
         clock, random: time, and numbers from 0 to 1.
         stop: called where nothing more is to be sent, though this call's own error is another.
@@ -39,9 +47,12 @@ class Calls:
         clock: Clock,
         random: Callable[[], float],
         stop: Callable[[errors.ServiceDown], None],
+        found_counted: Callable[[], None],
     ) -> None:
         self._rate = rate
         self._count_all = count_all
+        self._found_counted = found_counted
+        self._found_counted_at = -math.inf
         self._progress = progress
         self._clock = clock
         self._random = random
@@ -70,7 +81,7 @@ class Calls:
                         raise down from error
                     raise
                 if isinstance(error, errors.RateLimited):
-                    self._refused(sent_at, delay)
+                    self._refused(kind, sent_at, delay)
                     refused_since = refused_since or sent_at
                     self._check_that_any_is_taken(refused_since, error)
                 else:
@@ -116,7 +127,7 @@ class Calls:
                 is_refused = isinstance(error, errors.RateLimited)
                 delay = get_delay_seconds(error, attempt, random=self._random())
                 if delay is not None and is_refused:
-                    self._refused(sent_at, delay)
+                    self._refused(kind, sent_at, delay)
                 if delay is None or self._clock.monotonic() + delay > give_up_at or (only_refused and not is_refused):
                     raise
                 if not is_refused:
@@ -126,9 +137,23 @@ class Calls:
                 self._taken_at = self._clock.monotonic()
                 return answer
 
-    def _refused(self, sent_at: float, reset_seconds: float) -> None:
-        self._rate.refuse(sent_at=sent_at, reset_seconds=reset_seconds)
+    def _refused(self, kind: str, sent_at: float, reset_seconds: float) -> None:
         self._progress.refused += 1
+        if not self._count_all and kind in SAME_LIMIT:
+            self._count_all = True
+            self._found_counted_at = self._clock.monotonic()
+            self._rate.begin_again()
+            self._found_counted()
+            logger.warning(
+                "requests_counted is submit, but the API refused a %s for the request limit, so it counts more than "
+                "submits: every request is counted for the rest of the run. Set requests_counted to all",
+                kind,
+            )
+        if sent_at <= self._found_counted_at:
+            # What the API took until then was not all counted, so it tells no limit.
+            self._rate.pause(reset_seconds)
+        else:
+            self._rate.refuse(sent_at=sent_at, reset_seconds=reset_seconds)
 
     async def _take(self, kind: str, priority: Priority) -> float:
         """Wait for a turn; returns when it came, by the clock."""

@@ -57,6 +57,8 @@ LAST_WORD_SECONDS: Final = 5.0
 # So many requests in a row whose images were all flagged and dropped: where half of them are, that is one chance in
 # four billion.
 FLAGGED_ITEMS: Final = 32
+# So long after the last submit, where nothing waits for a slot, the run is at its end.
+END_SECONDS: Final = 2.0
 # After acceptance these alone say for certain that no image is to be had; anything else leaves it unknown. An output
 # that could not be fetched is there for days.
 CERTAIN: Final = (errors.InferenceFailed, errors.OutputInvalid, errors.OutputMissing)
@@ -127,6 +129,7 @@ class Engine:
             clock=self.clock,
             random=random,
             stop=self.stop,
+            found_counted=schedule.count_all,
         )
         self._slots = Slots(lambda: schedule.most_in_flight)
         # What is done and not yet stored is bounded too: where outputs cannot be had, nothing more is paid for.
@@ -144,7 +147,9 @@ class Engine:
             clock=self.clock,
             is_stopped=lambda: self.stopped_by is not None,
         )
-        self._poller = Poller(client, self._calls, schedule=schedule, clock=self.clock)
+        self._poller = Poller(
+            client, self._calls, schedule=schedule, clock=self.clock, are_more_coming=self._are_more_coming
+        )
         self._items: set[asyncio.Task[None]] = set()
         self._grace: asyncio.Task[None] | None = None
         self._policy = OutputPolicy(urlsplit(client.endpoint.base_url).hostname or "", limits.output_hosts)
@@ -345,6 +350,9 @@ class Engine:
             charged_images=sum(1 for outcome in known if outcome.cost_usd),
             is_reported=any(outcome.metrics.cost_usd is not None for outcome in known),
         )
+
+    def _are_more_coming(self) -> bool:
+        return self._slots.are_wanted or self.rate.plenty_seconds < END_SECONDS
 
     async def _request(self, request: Request, log: Log) -> Completed:
         """Take a request from submit to completion; the slot, which the caller took, is given back at its end."""

@@ -67,20 +67,23 @@ class Latencies:
         self._compared_with: Distribution | None = None
         self.count = 0
 
-    def add(self, seconds: float) -> None:
-        """Learn how long one request took."""
+    def add(self, seconds: float) -> bool:
+        """Learn how long one request took; returns whether it showed that they take less than was known."""
         self.count += 1
         if self._compared_with is None or self.count % COMPARED == 0:
             self._compared_with = self.distribution()
         known = self._compared_with
         self._seen.append(seconds)
         self._ranks.append(float(np.interp(seconds, known.ages, known.done)))
-        if len(self._ranks) == COMPARED and self._differ():
-            newest = list(self._seen)[-COMPARED:]
-            self._seen.clear()
-            self._seen.extend(newest)
-            self._ranks.clear()
-            self._compared_with = None
+        if len(self._ranks) < COMPARED or not self._differ():
+            return False
+        are_faster = sum(self._ranks) / COMPARED < 0.5 - MEAN_STRAYS / 2
+        newest = list(self._seen)[-COMPARED:]
+        self._seen.clear()
+        self._seen.extend(newest)
+        self._ranks.clear()
+        self._compared_with = None
+        return are_faster
 
     def _differ(self) -> bool:
         ranks = np.array(self._ranks)

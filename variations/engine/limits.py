@@ -6,7 +6,7 @@ from typing import Final
 # The vendor's own figure for one image at its defaults, submit to result.
 LATENCY_SECONDS: Final = 15.84
 # Of requests in flight, where as many are wanted as the request limit can feed.
-MOST_IN_FLIGHT: Final = 128
+MOST_IN_FLIGHT: Final = 256
 SPARE_CONNECTIONS: Final = 16
 
 

@@ -76,7 +76,8 @@ class Pace:
 
     def __init__(self, requests_per_minute: float, *, clock: Clock, first_requests_per_minute: float = 0.0) -> None:
         self._most = requests_per_minute or math.inf
-        self._known = _Known(requests_per_minute or first_requests_per_minute or math.inf)
+        self._first = _Known(requests_per_minute or first_requests_per_minute or math.inf)
+        self._known = self._first
         # As it was before the last refusals, which are judged together.
         self._before = self._known
         self._workers = 1
@@ -116,6 +117,10 @@ class Pace:
         self._before = self._before.times(change)
         self._taken *= change
         self._taken_since *= change
+
+    def begin_again(self) -> None:
+        """Forget what was found of the limit."""
+        self._known = self._before = self._first.times(1 / self._workers)
 
     def passed(self, *, more_wait: bool) -> float:
         """Note that a request leaves; returns the seconds until the next one may, and goes faster where more wait."""

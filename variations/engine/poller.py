@@ -1,7 +1,10 @@
 """What becomes of a request that was accepted: polled until it is done, and looked up where the API forgot it."""
 
+import asyncio
 import itertools
 import logging
+import math
+from collections.abc import Callable
 from typing import Final
 
 from variations import errors
@@ -17,8 +20,6 @@ logger = logging.getLogger(__name__)
 RESULT_SECONDS: Final = 120.0
 # Even a request that is past its deadline is asked for so long.
 CHECK_SECONDS: Final = 15.0
-# While the schedule only guesses.
-LOOK_AGAIN_SECONDS: Final = 1.0
 # So many polls in a row that failed, of requests that the status knows at once, are the endpoint's fault. Whether it
 # serves again is looked at after the first of these, and more seldom each time that it does not.
 POLL_FAILURES: Final = 3
@@ -36,17 +37,30 @@ class Poller:
         client, calls: the API, within its limits.
         schedule: when to poll.
         clock: time.
+        are_more_coming: returns whether something new is still to be submitted, so that requests may be scarce.
     """
 
-    def __init__(self, client: Client, calls: Calls, *, schedule: PollingSchedule, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: Client,
+        calls: Calls,
+        *,
+        schedule: PollingSchedule,
+        clock: Clock,
+        are_more_coming: Callable[[], bool],
+    ) -> None:
         self._client = client
         self._calls = calls
         self._schedule = schedule
         self._clock = clock
+        self._are_more_coming = are_more_coming
+        self._were_more_coming = False
         self._failed_polls_in_a_row = 0
         self._poll_again_at = 0.0
         self._poll_again_seconds = POLL_AGAIN_SECONDS
         self._strays_in_a_row = STRAYS
+        # In the order in which they began to wait.
+        self._asleep: dict[asyncio.Future[None], None] = {}
 
     async def wait(self, request: Request) -> Completed:
         """Poll until the request is done.
@@ -67,6 +81,7 @@ class Poller:
                 status = await self._ask(request_id, seconds=max(deadline - age, CHECK_SECONDS))
             except errors.RequestGone as gone:
                 status = await self._from_history(request, gone)
+            self._look_for_the_end()
             match status:
                 case Completed():
                     self._learn(request, status, asked=age)
@@ -125,13 +140,39 @@ class Poller:
 
     async def _wait_until_due(self, request: Request, *, asked: float) -> None:
         """Wait until a request is to be polled that was not done at the age `asked`."""
+        due = math.inf
         while True:
-            wait = self._schedule.next_poll_seconds(asked) - (self._age(request) - asked)
-            # Later ones do not look again: each new look could only put the poll off.
-            is_final = not self._schedule.is_guessing or wait <= LOOK_AGAIN_SECONDS
-            await self._clock.sleep(max(0.0, wait if is_final else LOOK_AGAIN_SECONDS))
-            if is_final:
+            # What is set may come sooner and is never put off: each new look could do that. A guess binds nobody.
+            due = min(due, asked + self._schedule.next_poll_seconds(asked))
+            wait, is_guess = due - self._age(request), self._schedule.is_guessing
+            look_again_seconds = self._schedule.look_again_seconds
+            is_woken = await self._sleep(min(wait, look_again_seconds))
+            if wait <= look_again_seconds and not is_woken:
                 return
+            due = math.inf if is_guess else due
+
+    async def _sleep(self, seconds: float) -> bool:
+        """Wait for so long, or until all are woken; returns whether they were."""
+        sleep = asyncio.ensure_future(self._clock.sleep(max(0.0, seconds)))
+        self._asleep[sleep] = None
+        try:
+            await asyncio.wait({sleep})
+        finally:
+            del self._asleep[sleep]
+            sleep.cancel()
+        return sleep.cancelled()
+
+    def _look_for_the_end(self) -> None:
+        """Wake all who wait once nothing new is coming: no request is scarce any more, and polls are cheap."""
+        are_coming = self._are_more_coming()
+        if self._were_more_coming and not are_coming:
+            self._wake()
+        self._were_more_coming = are_coming
+
+    def _wake(self) -> None:
+        """Have every request that waits look again when it is due."""
+        for sleep in self._asleep:
+            sleep.cancel()
 
     def _learn(self, request: Request, completed: Completed, *, asked: float) -> None:
         """Learn how long a request took: what the API tells, as far as the polls bear it out; else what they show.
@@ -153,7 +194,8 @@ class Poller:
             seconds = (least + age) / 2
         else:
             return
-        self._schedule.completed(min(seconds, self._schedule.deadline_seconds))
+        if self._schedule.completed(min(seconds, self._schedule.deadline_seconds)):
+            self._wake()
 
     async def _from_history(self, request: Request, gone: errors.RequestGone) -> Status:
         """Look a request up that the API forgot: its record stays, and its output lives for days."""

@@ -1,5 +1,6 @@
 """When to ask how far a request is: where waiting for it and asking in vain cost least together."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,16 +24,23 @@ class PollingSchedule(Protocol):
 
     @property
     def is_guessing(self) -> bool:
-        """Whether it may soon know better: who waits for a poll then asks again before long."""
+        """Whether it may soon know better: what it tells then holds only until it is asked again."""
+
+    @property
+    def look_again_seconds(self) -> float:
+        """After how long whoever waits for a poll is to ask again, which may be due sooner by then."""
 
     def next_poll_seconds(self, age_seconds: float) -> float:
         """Return how long to wait before the next poll of a request, which is not done at that age."""
 
-    def completed(self, seconds: float) -> None:
-        """Learn how long a request took."""
+    def completed(self, seconds: float) -> bool:
+        """Learn how long a request took; returns whether polls that were set before are likely due sooner now."""
 
     def limit_in_flight(self, most: int) -> None:
         """Keep no more than so many requests in flight from now on."""
+
+    def count_all(self) -> None:
+        """Take it that polls count against the request limit, from now on."""
 
 
 @dataclass(slots=True)
@@ -43,17 +51,23 @@ class FixedInterval:
     deadline_seconds: float
     most_in_flight: int
     is_guessing: bool = False
+    look_again_seconds: float = math.inf
 
     def next_poll_seconds(self, age_seconds: float) -> float:
         """Return the interval, or what the deadline leaves of it."""
         return min(self.interval_seconds, max(0.0, self.deadline_seconds - age_seconds))
 
-    def completed(self, seconds: float) -> None:
+    def completed(self, seconds: float) -> bool:
         """Learn nothing."""
+        del seconds
+        return False
 
     def limit_in_flight(self, most: int) -> None:
         """Keep no more than so many requests in flight from now on."""
         self.most_in_flight = most
+
+    def count_all(self) -> None:
+        """Change nothing: the interval is set."""
 
 
 @dataclass(frozen=True, slots=True)

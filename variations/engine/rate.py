@@ -43,6 +43,7 @@ class RateLimit:
         self._waiting: list[tuple[Priority, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._new_waiting = 0
+        self._last_waited_at = self._next_at
         self._pump: asyncio.Task[None] | None = None
         self._closed_to_new = False
         self._closing = asyncio.Event()
@@ -62,9 +63,18 @@ class RateLimit:
         """Whether something new waits for its turn: with more requests a minute the run would be faster."""
         return self._new_waiting > 0
 
+    @property
+    def plenty_seconds(self) -> float:
+        """For how long nothing new has waited for its turn."""
+        return 0.0 if self.is_scarce else self._clock.monotonic() - self._last_waited_at
+
     def divide(self, workers: int) -> None:
         """Go on at this process's share of the limit, which so many share from now on; what was learned is kept."""
         self._pace.divide(workers)
+
+    def begin_again(self) -> None:
+        """Forget what was found of the limit: it was not all counted."""
+        self._pace.begin_again()
 
     async def take(self, priority: Priority) -> None:
         """Return when one request may leave.
@@ -83,7 +93,9 @@ class RateLimit:
         try:
             await turn
         finally:
-            self._new_waiting -= is_new
+            if is_new:
+                self._new_waiting -= 1
+                self._last_waited_at = self._clock.monotonic()
         # It may have been closed between the turn and this line.
         if self._closed_to_new and is_new:
             raise NoMoreNew

@@ -28,6 +28,10 @@ OTHER_REQUESTS: Final = 1
 # So many completions make a new plan worth the work of making it.
 RENEWED_AFTER: Final = 16
 GUESSING: Final = 32
+# Who waits for a poll looks again after so long while it only guesses, and after so many times the mean latency later:
+# a poll that was put that far off was put there for requests that may come no more.
+LOOK_AGAIN_SECONDS: Final = 1.0
+LOOK_AGAIN_MEANS: Final = 1.5
 # Slots beyond what the limit can feed cost nothing, and what is submitted late for want of one is lost.
 HEADROOM: Final = 2.0
 SPARE_SLOTS: Final = 4
@@ -59,9 +63,12 @@ class LearnedSchedule:
         self._mean_seconds = 0.0
         self._plans: list[PollingPlan] = []
 
-    def completed(self, seconds: float) -> None:
-        """Learn how long a request took."""
-        self._latencies.add(seconds)
+    def completed(self, seconds: float) -> bool:
+        """Learn how long a request took; returns whether polls that were set before are likely due sooner now."""
+        are_faster = self._latencies.add(seconds)
+        if are_faster:
+            self._renew_at = 0
+        return are_faster
 
     def next_poll_seconds(self, age_seconds: float) -> float:
         """Return how long to wait before the next poll of a request, which is not done at that age."""
@@ -72,6 +79,13 @@ class LearnedSchedule:
     def is_guessing(self) -> bool:
         """Whether too little was seen to rely on it."""
         return self._latencies.count < GUESSING
+
+    @property
+    def look_again_seconds(self) -> float:
+        """After how long whoever waits for a poll is to ask again, which may be due sooner by then."""
+        return (
+            LOOK_AGAIN_SECONDS if self.is_guessing else max(LOOK_AGAIN_SECONDS, LOOK_AGAIN_MEANS * self._mean_seconds)
+        )
 
     @property
     def most_in_flight(self) -> int:
@@ -86,6 +100,10 @@ class LearnedSchedule:
     def limit_in_flight(self, most: int) -> None:
         """Keep no more than so many requests in flight from now on."""
         self._limits = replace(self._limits, max_in_flight=most)
+
+    def count_all(self) -> None:
+        """Take it that polls count against the request limit, from now on."""
+        self._limits = replace(self._limits, count_all_requests=True)
 
     @property
     def images_a_minute(self) -> float:

@@ -17,6 +17,11 @@ class Slots:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.taken = 0
 
+    @property
+    def are_wanted(self) -> bool:
+        """Whether somebody waits for one."""
+        return bool(self._waiting)
+
     async def acquire(self) -> None:
         """Return when a slot is taken."""
         self._hand_out()

@@ -15,6 +15,8 @@ from variations.uris import public_uri
 # Sent as base64 in JSON, a third larger; what is beyond this no gateway is known to take.
 MAX_UPLOAD_BYTES: Final = 30_000_000
 REMEMBERED_UPLOADS: Final = 10_000
+# Files that are in memory, or wait for their turn there; more would only wait longer.
+UPLOADS_AT_ONCE: Final = 16
 # Not the system's table, which a small machine does not have: Python 3.11's own lacks webp and avif.
 IMAGE_CONTENT_TYPES: Final = {
     ".avif": "image/avif",
@@ -54,6 +56,7 @@ class SourceUrls:
         self._upload = upload
         self._presign_seconds = presign_seconds
         self._open_storage = open_storage
+        self._uploading = asyncio.Semaphore(UPLOADS_AT_ONCE)
         self._uploads: OrderedDict[str, asyncio.Future[str]] = OrderedDict()
 
     async def url_of(self, source: Source) -> HandedOver:
@@ -81,7 +84,7 @@ class SourceUrls:
     async def _uploaded(self, uri: str) -> str:
         known = self._uploads.get(uri)
         if known is None:
-            known = self._uploads[uri] = asyncio.ensure_future(self._upload_file(uri))
+            known = self._uploads[uri] = asyncio.ensure_future(self._upload_in_turn(uri))
             while len(self._uploads) > REMEMBERED_UPLOADS:
                 self._uploads.popitem(last=False)
         try:
@@ -91,6 +94,10 @@ class SourceUrls:
             if known.done() and self._uploads.get(uri) is known:
                 del self._uploads[uri]
             raise
+
+    async def _upload_in_turn(self, uri: str) -> str:
+        async with self._uploading:
+            return await self._upload_file(uri)
 
     async def _upload_file(self, uri: str) -> str:
         content_type = IMAGE_CONTENT_TYPES.get(PurePosixPath(uri).suffix.lower())

@@ -32,6 +32,7 @@ class Desk:
             clock=self.clock,
             random=lambda: 1.0,
             stop=self.stops.append,
+            found_counted=lambda: None,
         )
 
     @property

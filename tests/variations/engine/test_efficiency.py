@@ -1,5 +1,6 @@
 """What the limits are used for, on simulated time: nothing of them is wasted. Bounds, where chance plays, have room."""
 
+import asyncio
 import heapq
 import math
 import random
@@ -174,3 +175,67 @@ def test_a_service_that_changes_is_known_again_after_some_dozens(changed: Callab
     settled = order[300 + 32 + 48 :]
     assert sum(polls[request.request_id] for request in settled) / len(settled) <= 5.2
     assert waiting(settled) <= 0.1
+
+
+def by_the_clock(*phases: tuple[float, float]) -> Callable[[int], float]:
+    """Return latencies of a mean that holds from some second after the start on."""
+    shape, begun = lognormal(0.2, mean=1.0), None
+
+    def latency(number: int) -> float:
+        nonlocal begun
+        now = asyncio.get_running_loop().time()
+        begun = begun or now
+        return shape(number) * next(mean for since, mean in reversed(phases) if since <= now - begun)
+
+    return latency
+
+
+@pytest.mark.parametrize(
+    ("phases", "count", "most_late", "most_late_on_average", "most_requests"),
+    [
+        (((0, 15.84), (200, 158.4), (900, 15.84)), 1500, 130, 14, 9.3),
+        (((0, 400.0), (800, 8.0)), 800, 290, 14, 9.9),
+    ],
+    ids=["158 s to 16 s", "400 s to 8 s"],
+)
+def test_a_service_that_becomes_faster_leaves_no_poll_where_it_was(
+    phases: tuple[tuple[float, float], ...],
+    count: int,
+    most_late: float,
+    most_late_on_average: float,
+    most_requests: float,
+) -> None:
+    """None is noticed later than by the first poll that was set before, and most of them long before."""
+    api = FakeApi(latency=by_the_clock(*phases), network_seconds=0.02)
+    run(api, variations(count), max_in_flight=64)
+    changed_at = next(iter(api.requests.values())).accepted_at + phases[-1][0]
+    after = [request for request in api.requests.values() if request.accepted_at >= changed_at]
+    late = [(request.told_at or math.inf) - request.done_at for request in after]
+    assert max(late) <= most_late
+    assert sum(late) / len(late) <= most_late_on_average
+    assert requests_an_image(api) <= most_requests
+
+
+def test_at_the_end_of_a_run_no_request_waits_for_a_dear_poll() -> None:
+    """Nothing new needs the requests any more: what is in flight is looked at as if they were for nothing."""
+    late, count = 0.0, 0
+    for seed in range(4):
+        api, _ = made(300, lognormal(0.3, mean=60.0, seed=seed), requests_per_minute=300.0, max_in_flight=128)
+        last = max(request.accepted_at for request in api.requests.values())
+        end = [
+            told_at - request.done_at for request in api.requests.values() if (told_at := request.told_at or 0) > last
+        ]
+        late, count = late + sum(end), count + len(end)
+    assert late / count <= 0.17 * 60
+
+
+def test_a_setting_that_says_wrongly_that_polls_are_not_counted_is_found_out(caplog: pytest.LogCaptureFixture) -> None:
+    """The first poll that is refused shows it; the run goes on as if it had been set rightly, and says so once."""
+    limit = {"limit": (60, 60.0), "first_requests_per_minute": 60.0}
+    right, _ = made(200, lognormal(0.2), **limit)
+    assert not caplog.records
+    wrong, stage = made(200, lognormal(0.2), **limit, count_all_requests=False)
+    assert seconds_in_all(wrong) <= 1.25 * seconds_in_all(right)
+    assert stage.engine.progress.limit_found == pytest.approx(60, rel=0.15)
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "Set requests_counted to all" in record.getMessage()

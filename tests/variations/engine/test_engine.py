@@ -375,7 +375,7 @@ def test_an_outage_is_not_taken_for_the_poll_endpoints_fault(outage_seconds: flo
     begin, end = 1100.0, 1100.0 + outage_seconds
     api = FakeApi(network_seconds=0.02)
     api.on_status = lambda *_: refused(503) if begin < asyncio.get_running_loop().time() < end else None
-    outcomes, _ = run(api, variations(600), requests_per_minute=600.0)
+    outcomes, _ = run(api, variations(600), requests_per_minute=600.0, max_in_flight=128)
     assert statuses(outcomes) == {"kept": 600}
     assert len(api.times("submit")) == 600
     # But for those that were under way when the outage ended.

@@ -80,7 +80,7 @@ def test_polls_that_cost_nothing_are_more(limits: dict[str, float]) -> None:
     assert free > counted
 
 
-@pytest.mark.parametrize(("per_minute", "least", "most"), [(5, 4, 7), (60, 14, 26), (600, 90, 128), (6000, 128, 128)])
+@pytest.mark.parametrize(("per_minute", "least", "most"), [(5, 4, 7), (60, 14, 26), (600, 90, 200), (6000, 256, 256)])
 def test_as_many_are_in_flight_as_the_limit_can_feed(per_minute: float, least: int, most: int) -> None:
     """By Little's law, with some room; and never more than the ceiling."""
 

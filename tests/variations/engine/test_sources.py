@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from variations import errors
-from variations.engine.sources import MAX_UPLOAD_BYTES, SourceUrls
+from variations.engine.sources import MAX_UPLOAD_BYTES, UPLOADS_AT_ONCE, SourceUrls
 from variations.models import Source
 from variations.storage import open_storage
 
@@ -141,3 +141,26 @@ def test_a_source_that_cannot_be_read_is_a_failed_row(tmp_path: Path) -> None:
         "kept": None,
     }
     assert stage.engine.stopped_by is None
+
+
+async def test_only_a_few_files_are_in_memory_however_many_are_in_flight(tmp_path: Path) -> None:
+    """An upload waits for its turn under the request limit; the others wait on the disk."""
+    most = uploading = 0
+
+    async def upload(content: bytes, content_type: str) -> str:
+        nonlocal most, uploading
+        del content, content_type
+        uploading += 1
+        most = max(most, uploading)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        uploading -= 1
+        return "https://x.example/uploaded"
+
+    urls = SourceUrls(upload, presign_seconds=60)
+    paths = [tmp_path / f"{number}.jpg" for number in range(4 * UPLOADS_AT_ONCE)]
+    for path in paths:
+        path.write_bytes(picture())
+    handed = await asyncio.gather(*(urls.url_of(source(path.as_uri())) for path in paths))
+    assert len(handed) == len(paths)
+    assert 1 < most <= UPLOADS_AT_ONCE

@@ -109,6 +109,7 @@ class Bench:
                 clock=self.clock,
                 random=lambda: 0.5,
                 stop=lambda _: None,
+                found_counted=lambda: None,
             )
             submitter = Submitter(
                 Client(http, endpoint=endpoint),
