@@ -28,9 +28,9 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from benches.options import Options, say
 from benches.report import Aim, Report
 from variations.dataset import METADATA_KEY, outcomes_table, parquet_bytes
-from variations.expansion import expand
 from variations.models import Metrics, Outcome, Source, StoredImage
-from variations.recipe import Recipe
+from variations.planning.expansion import expand
+from variations.planning.recipe import Recipe
 from variations.report import WrittenReport, write_report
 from variations.sandbox import sample_photos
 from variations.storage import Storage, open_storage

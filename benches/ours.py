@@ -18,8 +18,8 @@ from variations.errors import StoppedByUser
 from variations.job import Job
 from variations.parameters import Parameters
 from variations.plan import Plan
+from variations.planning.recipe import Recipe
 from variations.receipt import RunStopped
-from variations.recipe import Recipe
 from variations.run import Run, open_run
 
 SMALL: Final = Parameters(megapixels="0.25")

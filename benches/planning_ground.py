@@ -20,7 +20,7 @@ from variations.dataset import METADATA_KEY, ROW_GROUP_ROWS, SCHEMA, SCHEMA_VERS
 from variations.engine.limits import LATENCY_SECONDS
 from variations.layout import RUNS_PREFIX
 from variations.parameters import MODEL, Parameters
-from variations.plan_shards import label_schema_of
+from variations.planning.plan_shards import label_schema_of
 
 RUN_ID: Final = "20260101T000000Z-000000"
 SUBJECTS: Final = ("chair", "lamp", "shoe", "sofa", "table", "watch")

@@ -34,9 +34,9 @@ from variations.gate import Gate
 from variations.job import Job
 from variations.leak_report import DEFAULT_DISTANCE, LeakCheck
 from variations.parameters import PARAMETER_NAMES, Parameters
-from variations.recipe import Recipe
+from variations.planning.recipe import Recipe
+from variations.planning.sweep import parse_sweep
 from variations.splits import SplitRule, parse_ratios, parse_splits
-from variations.sweep import parse_sweep
 from variations.uris import shown_uri
 
 PREFIX: Final = "VARIATIONS_"

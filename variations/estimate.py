@@ -15,8 +15,8 @@ from variations.leaks import OnProgress, find_leaks
 from variations.manifest import Manifest, fetch_manifest
 from variations.models import RejectedSource, Source
 from variations.plan import Plan
-from variations.plan_shards import Spool
-from variations.planner import Planner
+from variations.planning.plan_shards import Spool
+from variations.planning.planner import Planner
 from variations.recovery import peek
 from variations.source_hashes import SourceHashes
 from variations.source_images import SourceImages

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from variations.errors import BadInput
 from variations.leak_report import LeakCheck
-from variations.recipe import Recipe
+from variations.planning.recipe import Recipe
 from variations.storage import open_storage
 from variations.uris import public_uri, shown_uri
 

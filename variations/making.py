@@ -9,7 +9,7 @@ from variations.errors import Replaced, StorageError
 from variations.ledger.journal import Journal, read_notes
 from variations.ledger.writer import Writer
 from variations.models import Variation
-from variations.plan_shards import variations_of
+from variations.planning.plan_shards import variations_of
 from variations.rolls import rolls_due
 from variations.shards import Shard, finish_shard, outcomes_of, read_shard, tally_of
 from variations.storage import Storage

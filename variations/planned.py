@@ -11,10 +11,10 @@ from variations.job import Job
 from variations.layout import plan_key
 from variations.parameters import Parameters
 from variations.plan import Plan
-from variations.recipe import Recipe
+from variations.planning.recipe import Recipe
+from variations.planning.sweep import parse_sweep
 from variations.splits import SplitRule
 from variations.storage import Storage
-from variations.sweep import parse_sweep
 from variations.texts import json_bytes
 
 # Of how hard to go: what the run was asked for. The rest is each machine's own.

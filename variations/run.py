@@ -32,8 +32,8 @@ from variations.ledger.probe import check_conditional_writes
 from variations.ledger.writer import Writer
 from variations.making import ShardMaker
 from variations.plan import Plan, check_leaks
-from variations.plan_shards import Spool, cut
 from variations.planned import planned_bytes, read_planned
+from variations.planning.plan_shards import Spool, cut
 from variations.publish import publish, read_known
 from variations.receipt import Receipt, RunStopped
 from variations.recovery import Settler, close_run

@@ -12,7 +12,7 @@ from variations.layout import part_key, plan_shard_key, shard_part
 from variations.ledger.journal import Journal, read_tally
 from variations.ledger.story import Story
 from variations.models import Outcome, Variation
-from variations.plan_shards import label_schema_of, variations_of
+from variations.planning.plan_shards import label_schema_of, variations_of
 from variations.rolls import is_vacant, with_rolls
 from variations.storage import Storage
 from variations.tally import Tally

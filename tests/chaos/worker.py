@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import boto3.session
 
-import variations.planner
+import variations.planning.planner
 from variations.api.client import Client, Endpoint
 from variations.engine.limits import Limits
 from variations.engine.stopping import stop_on_signals
@@ -29,8 +29,8 @@ from variations.errors import VariationsError
 from variations.job import Job
 from variations.parameters import Parameters
 from variations.plan import Plan
+from variations.planning.recipe import Recipe
 from variations.receipt import Receipt, RunStopped
-from variations.recipe import Recipe
 from variations.run import Run, open_run
 
 from . import points
@@ -163,7 +163,7 @@ def work(order: Order) -> int:
     os.environ.update(order.environment)
     logging.basicConfig(level=logging.WARNING, format="%(relativeCreated)d %(name)s %(message)s")
     if order.max_shards is not None:
-        variations.planner.MAX_SHARDS = order.max_shards  # type: ignore[misc]
+        variations.planning.planner.MAX_SHARDS = order.max_shards  # type: ignore[misc]
     if order.die_at is not None:
         points.install(order.die_at, bill_url=f"{order.base_url}/__sandbox/bill")
     said: dict[str, Any]

@@ -11,7 +11,7 @@ from config.settings import variable_of
 from variations.errors import SettingsError
 from variations.gate import Gate
 from variations.parameters import PARAMETER_NAMES, Parameters
-from variations.recipe import Recipe
+from variations.planning.recipe import Recipe
 
 KEY = "SG_0123456789abcdef"
 

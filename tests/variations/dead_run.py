@@ -15,7 +15,7 @@ from variations.ledger.journal import Journal
 from variations.ledger.records import Accepted, Intended, Record, Settled
 from variations.models import ImageOutcome, Variation
 from variations.plan import Plan
-from variations.plan_shards import cut, variations_of
+from variations.planning.plan_shards import cut, variations_of
 from variations.recovery import close_run
 from variations.shards import finish_shard, read_shard
 from variations.tally import Tally

@@ -8,16 +8,16 @@ from typing import Any
 import pyarrow as pa
 
 from variations.dataset import outcomes_table, parquet_bytes
-from variations.expansion import expand
 from variations.known import Known
 from variations.layout import part_key, shard_part
 from variations.models import Outcome, RejectedSource, Source, StoredImage, Variation
 from variations.parameters import Parameters
 from variations.plan import Plan
-from variations.plan_shards import Spool, cut, variations_of
-from variations.planner import Planner
+from variations.planning.expansion import expand
+from variations.planning.plan_shards import Spool, cut, variations_of
+from variations.planning.planner import Planner
+from variations.planning.recipe import Recipe
 from variations.receipt import Receipt
-from variations.recipe import Recipe
 from variations.storage import Storage
 
 SIGNATURE = "0123456789abcdef0123456789abcdef"

@@ -26,8 +26,8 @@ from variations.job import Job
 from variations.ledger.writer import Writer
 from variations.parameters import Parameters
 from variations.plan import Plan
+from variations.planning.recipe import Recipe
 from variations.receipt import Receipt
-from variations.recipe import Recipe
 from variations.run import Run, open_run, running
 from variations.sandbox import Sandbox
 from variations.storage import Storage, open_storage

@@ -23,11 +23,11 @@ from variations.estimate import estimate
 from variations.gate import Gate, OnFlagged
 from variations.job import Job
 from variations.layout import canary_key, canary_said_key
-from variations.plan_shards import cut
+from variations.planning.plan_shards import cut
+from variations.planning.sweep import parse_sweep
 from variations.receipt import Receipt, RunStopped
 from variations.run import Run
 from variations.storage import open_storage
-from variations.sweep import parse_sweep
 
 from .scene import LIMITS, SMALL, Scene, dead_writer, killed, photo, planned, tried_again
 

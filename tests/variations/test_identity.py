@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from variations.expansion import expand
 from variations.identity import derived_seed, parameters_identity, rejected_id, source_identity, variation_id
 from variations.models import RejectedSource, Source
 from variations.parameters import ASPECT_RATIOS, PARAMETER_NAMES, Parameters
-from variations.recipe import Recipe
+from variations.planning.expansion import expand
+from variations.planning.recipe import Recipe
 
 from .examples import SIGNED, nameless, source, with_parameters
 

@@ -22,9 +22,9 @@ from variations.layout import OPEN_KEY, journal_prefix
 from variations.ledger.journal import Journal
 from variations.parameters import Parameters
 from variations.plan import Plan
+from variations.planning.recipe import Recipe
 from variations.publish import part_keys
 from variations.receipt import Receipt, RunStopped
-from variations.recipe import Recipe
 from variations.run import Run, open_run
 from variations.sandbox import Sandbox, sample_photos
 from variations.storage import open_storage
@@ -115,7 +115,7 @@ async def until(happens: Callable[[], bool]) -> None:
 @pytest.fixture
 def one_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a small run have one shard, as a large one has many variations in each."""
-    monkeypatch.setattr("variations.planner.MAX_SHARDS", 1)
+    monkeypatch.setattr("variations.planning.planner.MAX_SHARDS", 1)
 
 
 async def cancelled_after(run: Run, kept: int) -> None:

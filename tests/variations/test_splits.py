@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tests.variations.examples import source
 from variations.engine.outputs import image_key
 from variations.errors import BadInput
-from variations.expansion import expand
 from variations.models import RejectedSource, Source
-from variations.recipe import Recipe
+from variations.planning.expansion import expand
+from variations.planning.recipe import Recipe
 from variations.splits import Groups, SplitRule, Splitter, named_leaks, parse_ratios, parse_splits
 
 RATIOS = parse_ratios("train=0.8, validation=0.1, test=0.1")

@@ -30,8 +30,8 @@ from variations.ledger.journal import Journal
 from variations.ledger.writer import Writer
 from variations.parameters import Parameters
 from variations.planned import read_planned
+from variations.planning.recipe import Recipe
 from variations.receipt import Receipt, RunStopped
-from variations.recipe import Recipe
 from variations.run import Run, running
 from variations.workers.worker import WorkerRun, working
 
@@ -276,7 +276,7 @@ def run_chaos(seed: int, *, manifest: Path, items: int = 50, tell: bool = False)
     world.api.blank_share = apart.choice((0.0, 0.1, 0.3, 0.6))
     # With many shards a run is mostly parquet, and takes five times as long.
     largest = 200 if random.random() < 0.04 else random.choice((2, 3, 5, 8))
-    with patch("variations.planner.MAX_SHARDS", largest):
+    with patch("variations.planning.planner.MAX_SHARDS", largest):
         problems = world.run(lambda _: _main(chaos))
     problems += [f"complaint: {complaint}" for complaint in world.complaints]
     return Found(seed, tuple(problems), chaos.events, world.story() if problems or tell else "")

@@ -12,15 +12,15 @@ from PIL import Image
 
 from tests.variations.examples import outcome, source, write_part
 from tests.variations.published import refuse
-from variations.expansion import expand
 from variations.layout import receipt_key
 from variations.leak_report import LeakReport
 from variations.models import Measures, Metrics, Outcome, RejectedSource, StoredImage
 from variations.parameters import Parameters
 from variations.plan import Plan
+from variations.planning.expansion import expand
+from variations.planning.recipe import Recipe
 from variations.publish import publish
 from variations.receipt import Receipt
-from variations.recipe import Recipe
 from variations.sandbox.images import decode_source, make_variation
 from variations.storage import Storage
 from variations.tally import Tally

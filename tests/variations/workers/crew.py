@@ -83,7 +83,7 @@ def crewed(
             await crew.world.quiet()
             return await look(crew)
 
-        with patch("variations.planner.MAX_SHARDS", SHARDS):
+        with patch("variations.planning.planner.MAX_SHARDS", SHARDS):
             assert crew.world.run(main) == []
         assert crew.world.complaints == []
 

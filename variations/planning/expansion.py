@@ -9,8 +9,8 @@ from typing import Any, Final
 from variations.identity import derived_seed, parameters_identity, source_identity, variation_id
 from variations.models import Source, Variation
 from variations.parameters import Parameters
-from variations.recipe import Recipe
-from variations.sweep import Setting
+from variations.planning.recipe import Recipe
+from variations.planning.sweep import Setting
 
 _LARGEST_SEED: Final = 2**31 - 1
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from variations.gate import Gate
 from variations.parameters import MODEL, Parameters
+from variations.planning.sweep import NO_SWEEP, Sweep
 from variations.splits import SplitRule
-from variations.sweep import NO_SWEEP, Sweep
 
 
 @dataclass(frozen=True, slots=True)

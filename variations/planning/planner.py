@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from variations.engine.forecast import Forecast, forecast
 from variations.engine.limits import Limits
-from variations.expansion import wanted_of
 from variations.identity import rerolled
 from variations.known import Before, Known
 from variations.models import RejectedSource, Source
-from variations.plan_shards import SPOOL_ROWS, PlannedRow, Spool
-from variations.recipe import Recipe
+from variations.planning.expansion import wanted_of
+from variations.planning.plan_shards import SPOOL_ROWS, PlannedRow, Spool
+from variations.planning.recipe import Recipe
 from variations.splits import Groups, Splitter
 from variations.texts import SAMPLES
 

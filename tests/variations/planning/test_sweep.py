@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from tests.variations.examples import source
 from variations.errors import BadInput
-from variations.expansion import expand
-from variations.recipe import Recipe
-from variations.sweep import MAX_SETTINGS, NO_SWEEP, Sweep, parse_sweep
+from variations.planning.expansion import expand
+from variations.planning.recipe import Recipe
+from variations.planning.sweep import MAX_SETTINGS, NO_SWEEP, Sweep, parse_sweep
 
 GRID = [
     {"aspect_ratio": ratio, "guidance": guidance} for ratio in ("1:1", "16:9") for guidance in (2.0, 3.0, 4.0)

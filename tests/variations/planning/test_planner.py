@@ -14,17 +14,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.variations.examples import (
+    NO_LABELS,
+    SIGNATURE,
+    SIGNED,
+    nameless,
+    planned,
+    shards_of,
+    source,
+    spool_in,
+    with_parameters,
+)
 from variations.engine.limits import LATENCY_SECONDS, Limits
 from variations.errors import StoppedByUser
-from variations.expansion import expand
 from variations.known import Before, Known
 from variations.models import Attempt, RejectedSource, Source, Variation
 from variations.parameters import Parameters
-from variations.plan_shards import Spool, cut, label_schema_of, variations_of
-from variations.planner import MAX_SHARDS, Counts, Planner
-from variations.recipe import Recipe
-
-from .examples import NO_LABELS, SIGNATURE, SIGNED, nameless, planned, shards_of, source, spool_in, with_parameters
+from variations.planning.expansion import expand
+from variations.planning.plan_shards import Spool, cut, label_schema_of, variations_of
+from variations.planning.planner import MAX_SHARDS, Counts, Planner
+from variations.planning.recipe import Recipe
 
 
 def key_of(made: Variation) -> bytes:
