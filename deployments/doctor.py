@@ -86,7 +86,7 @@ async def _examine_server(seen: _Seen) -> AsyncIterator[Finding]:
         for one in deployments:
             yield check_deployment(one)
         augment = next(one for one in deployments if one.name == AUGMENT)
-        yield check_schedule(augment)
+        yield await check_schedule(client, augment)
         if found := schedule.ours(augment.found):
             seen.parameters = found.parameters
         for finding in await _looked("next run", check_next_run(client, deployments), mend=_LOG):

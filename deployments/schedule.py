@@ -1,16 +1,23 @@
-"""The schedule of `augment`: when it runs, over what, and to where. It is remembered on the server alone."""
+"""The schedule of `augment`: when it runs, over what, and to where. It is remembered on the server alone.
 
+Prefect's server (3.8) puts an empty set in the place of a schedule's parameters where a change names none, and the
+switch in its UI names none. So what a schedule asks for is kept in a variable, too, from which deploying puts it back.
+"""
+
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, VariableCreate, VariableUpdate
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import ObjectAlreadyExists
 from pydantic import ValidationError
 
 from deployments.names import AUGMENT, SCHEDULE
@@ -20,11 +27,9 @@ from variations.errors import SettingsError
 
 # What a schedule cannot do without: every other parameter of `augment` has a default.
 NEEDED: Final = ("source", "destination")
-# Prefect's server (3.8) puts an empty set in the place of a schedule's parameters where a change names none, and its UI
-# names none: a budget is gone as well.
-FORGOTTEN: Final = (
-    "where it had them, the switch in Prefect's UI made it forget them, and all its other options: give them again, too"
-)
+REMEMBERED: Final = "variations_schedule"
+# Prefect takes so many characters of JSON; what asks for more, by a long sweep, is not kept.
+_MOST_CHARACTERS: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,8 @@ async def ensure_schedule(client: PrefectClient, proposed: Mapping[str, Any], wi
         wish: what is asked for.
     """
     found = await client.read_deployment_by_name(AUGMENT)
-    before, now = ours(found), wanted(proposed, wish, found)
+    remembered = await read_remembered(client)
+    before, now = ours(found), wanted(proposed, wish, found, remembered)
     content = {name: now[name] for name in ("active", "parameters", "slug")}
     rule = {name: value for name, value in now.items() if name not in content}
     one = DeploymentScheduleCreate.model_validate({**content, "schedule": rule})
@@ -76,6 +82,7 @@ async def ensure_schedule(client: PrefectClient, proposed: Mapping[str, Any], wi
         await client.update_deployment_schedule(
             found.id, before.id, active=one.active, schedule=one.schedule, parameters=one.parameters
         )
+    await _remember(client, now["parameters"], remembered)
     # A deployment that is paused starts nothing, whatever its schedules say.
     is_resumed = found.paused and now["active"] and _names_a_place(wish)
     if is_resumed:
@@ -83,7 +90,12 @@ async def ensure_schedule(client: PrefectClient, proposed: Mapping[str, Any], wi
     return step(before, now, is_paused=found.paused and not is_resumed, is_resumed=is_resumed)
 
 
-def wanted(proposed: Mapping[str, Any], wish: Wish, found: DeploymentResponse | None) -> dict[str, Any]:
+def wanted(
+    proposed: Mapping[str, Any],
+    wish: Wish,
+    found: DeploymentResponse | None,
+    remembered: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Return what our schedule is to be, as `prefect.yaml` writes it.
 
     It is active once it has all that it needs, unless somebody has switched it off; naming its source or its
@@ -93,17 +105,35 @@ def wanted(proposed: Mapping[str, Any], wish: Wish, found: DeploymentResponse | 
         proposed: the schedule that `prefect.yaml` proposes.
         wish: what is asked for.
         found: the deployment as it is; None if there is none.
+        remembered: what our schedule asked for last, should it have forgotten that.
     """
     before = ours(found)
-    parameters = {**(before.parameters if before else {}), **wish.parameters}
+    had = (before.parameters or remembered) if before else {}
+    parameters = {**had, **wish.parameters}
     rule = dict(proposed) if before is None else written(before)
     if wish.cron is not None:
         rule = {"slug": SCHEDULE, "cron": wish.cron, "timezone": rule.get("timezone", "UTC")}
     if wish.timezone is not None:
         rule["timezone"] = wish.timezone
-    was_off = before is not None and not before.active and not missing(before.parameters)
+    was_off = before is not None and not before.active and not missing(had)
     is_on = not missing(parameters) and (not was_off or _names_a_place(wish))
     return {**rule, "active": is_on, "parameters": parameters}
+
+
+async def read_remembered(client: PrefectClient) -> dict[str, Any]:
+    """Return what our schedule asked for when it was last deployed; nothing where that is not known."""
+    variable = await client.read_variable_by_name(REMEMBERED)
+    return dict(variable.value) if variable is not None and isinstance(variable.value, dict) else {}
+
+
+async def _remember(client: PrefectClient, parameters: dict[str, Any], before: Mapping[str, Any]) -> None:
+    value = parameters if len(json.dumps(parameters)) <= _MOST_CHARACTERS else {}
+    if value == before:
+        return
+    try:
+        await client.create_variable(VariableCreate(name=REMEMBERED, value=value))
+    except ObjectAlreadyExists:
+        await client.update_variable(VariableUpdate(name=REMEMBERED, value=value))
 
 
 def placed(uri: str) -> str:
@@ -148,7 +178,6 @@ def step(
     if lacking:
         options = " and ".join(f"--{name}" for name in lacking)
         what = f"off until it has a source and a destination; give it {options}"
-        what += f"; {FORGOTTEN}" if before is not None and not now["parameters"] else ""
     else:
         what = f"{told(now)}, {now['parameters']['source']} → {now['parameters']['destination']}"
         if not now["active"] or is_paused:

@@ -99,15 +99,17 @@ def check_deployment(deployment: Deployment) -> Finding:
     return Finding(deployment.name, "is there, as this version has it")
 
 
-def check_schedule(deployment: Deployment) -> Finding:
+async def check_schedule(client: PrefectClient, deployment: Deployment) -> Finding:
     """Look whether the schedule is active, and knows what to read and where to write."""
     about, found = "schedule", schedule.ours(deployment.found)
     if found is None or deployment.found is None:
         return Finding(about, "is not there", DEPLOY)
     if lacking := schedule.missing(found.parameters):
+        if not found.parameters and await schedule.read_remembered(client):
+            text = "has forgotten what it asks for, as by the switch in Prefect's UI"
+            return Finding(about, text, f"{DEPLOY}, which remembers it")
         how = " ".join(f"--{name} …" for name in lacking)
-        forgotten = "" if found.parameters else f"; {schedule.FORGOTTEN}"
-        return Finding(about, f"has no {' and no '.join(lacking)}", f"{DEPLOY} {how}{forgotten}")
+        return Finding(about, f"has no {' and no '.join(lacking)}", f"{DEPLOY} {how}")
     text = f"{schedule.told(schedule.written(found))}, {found.parameters['source']} → {found.parameters['destination']}"
     if not found.active or deployment.found.paused:
         # Not by the switch in Prefect's UI: it makes the schedule forget what it asks for.

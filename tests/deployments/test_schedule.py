@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
@@ -93,23 +94,35 @@ def test_what_is_said_of_it() -> None:
     assert missing({"source": ""}) == ["source", "destination"]
 
 
-def test_a_schedule_that_forgot_everything_is_told_how() -> None:
-    """The switch in Prefect's UI takes its budget, too: who names but the two places would run without."""
-    emptied = daily({}, active=True)
-    said = str(step(emptied, wanted(PROPOSED, Wish(), deployment(emptied))))
-    assert "give it --source and --destination; where it had them, the switch in Prefect's UI" in said
-    assert "all its other options: give them again" in said
-    assert "the switch" not in str(step(None, wanted(PROPOSED, Wish(), None)))
+@pytest.mark.parametrize(
+    ("active", "wish", "is_on"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (False, {"guidance": 5.0}, False),
+        (False, {"source": "s3://b/other.csv"}, True),
+    ],
+)
+def test_what_a_schedule_forgot_is_put_back(*, active: bool, wish: dict[str, Any], is_on: bool) -> None:
+    """All of it, its budget too; and one that somebody switched off stays so."""
+    had = {**PLACES, "max_cost_usd": 5.0}
+    now = wanted(PROPOSED, Wish(wish), deployment(daily({}, active=active)), had)
+    assert (now["active"], now["parameters"]) == (is_on, {**had, **wish})
 
 
-def test_one_that_is_off_is_switched_on_by_deploying() -> None:
+def test_what_is_remembered_is_for_what_was_forgotten_alone() -> None:
+    """One that asks for something else by now keeps that, and a new one begins with nothing."""
+    had = {"source": "s3://b/old.csv", "destination": "s3://b/old", "max_cost_usd": 5.0}
+    assert wanted(PROPOSED, Wish(), deployment(daily(PLACES, active=True)), had)["parameters"] == PLACES
+    assert wanted(PROPOSED, Wish(), None, had)["parameters"] == {}
+
+
+async def test_one_that_is_off_is_switched_on_by_deploying() -> None:
     """And not where it would forget what it asks for."""
-    entry: dict[str, Any] = {"name": "variations"}
-    switched = deployment(daily(PLACES, active=False))
-    finding = check_schedule(Deployment(AUGMENT, entry, {}, switched))
+    switched = Deployment(AUGMENT, {"name": "variations"}, {}, deployment(daily(PLACES, active=False)))
+    async with get_client() as client:
+        finding = await check_schedule(client, switched)
     assert finding.mend == "variations deploy --source s3://b/manifest.csv"
-    emptied = check_schedule(Deployment(AUGMENT, entry, {}, deployment(daily({}, active=True))))
-    assert "give them again" in str(emptied.mend)
 
 
 def test_a_path_is_made_absolute() -> None:

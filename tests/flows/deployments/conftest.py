@@ -11,7 +11,7 @@ from prefect.exceptions import ObjectNotFound
 from config.blocks import KEY_BLOCK, SETTINGS_BLOCK
 from deployments.automations import NAMES
 from deployments.names import DEPLOYMENTS, LIMIT, POOL
-from deployments.schedule import Wish
+from deployments.schedule import REMEMBERED, Wish
 from deployments.setup import Wishes, set_up
 from deployments.step import Outcome, Step
 
@@ -35,6 +35,8 @@ async def wipe() -> None:
         for name in DEPLOYMENTS:
             with suppress(ObjectNotFound):
                 await client.delete_deployment((await client.read_deployment_by_name(name)).id)
+        with suppress(ObjectNotFound):
+            await client.delete_variable_by_name(REMEMBERED)
         with suppress(ObjectNotFound):
             await client.delete_work_pool(POOL)
         with suppress(ObjectNotFound):

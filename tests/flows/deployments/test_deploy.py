@@ -13,8 +13,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from config import load_settings
 from config.blocks import SETTINGS_BLOCK, VariationsSettings, read_settings, stored_settings
+from deployments.deployed import read_deployments
 from deployments.names import AUGMENT, LIMIT, POOL, SCHEDULE
 from deployments.schedule import Wish, ours
+from deployments.server_checks import check_schedule
 from deployments.setup import Wishes
 from deployments.step import Outcome
 from flows.__main__ import main
@@ -85,7 +87,7 @@ async def test_what_a_person_has_set_stays(deployed: str, client: PrefectClient)
     before = await client.read_deployment_by_name(AUGMENT)
     daily = ours(before)
     assert daily is not None
-    await client.update_deployment_schedule(before.id, daily.id, active=False)
+    await client.update_deployment_schedule(before.id, daily.id, active=False, parameters=daily.parameters)
     hourly = [(IntervalSchedule(interval=3600), False)]
     await client.create_deployment_schedules(before.id, hourly, max_scheduled_runs=2)
     await client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(limit=3))
@@ -103,6 +105,32 @@ async def test_what_a_person_has_set_stays(deployed: str, client: PrefectClient)
     (added,) = [one for one in after.schedules if one.slug is None]
     assert (type(added.schedule), added.active, added.max_scheduled_runs) == (IntervalSchedule, False, 2)
     assert (await client.read_global_concurrency_limit_by_name(LIMIT)).limit == 5
+    assert untouched(await steps_of(Wishes()))
+
+
+async def test_a_schedule_that_forgot_what_it_asks_for(deployed: str, client: PrefectClient) -> None:
+    """Prefect's server forgets it where a change names none, as its UI's switch does; deploying puts it back."""
+    assert deployed
+    places = {"source": "s3://b/m.csv", "destination": "s3://b/d"}
+    await steps_of(Wishes(schedule=Wish({**places, "max_cost_usd": 7.0})))
+    before = await client.read_deployment_by_name(AUGMENT)
+    daily = ours(before)
+    assert daily is not None
+    asked = daily.parameters
+    for is_on in (False, True):
+        path = f"/deployments/{before.id}/schedules/{daily.id}"
+        (await client.request("PATCH", path, json={"active": is_on})).raise_for_status()
+    (emptied,) = [one for one in await read_deployments(client) if one.name == AUGMENT]
+    finding = await check_schedule(client, emptied)
+    assert (finding.text, finding.mend) == (
+        "has forgotten what it asks for, as by the switch in Prefect's UI",
+        "variations deploy, which remembers it",
+    )
+    steps = await steps_of(Wishes())
+    assert "changed: destination, max_cost_usd, source" in str(steps[f"schedule {SCHEDULE} of augment"])
+    found = ours(await client.read_deployment_by_name(AUGMENT))
+    assert found is not None
+    assert (found.active, found.parameters) == (True, asked)
     assert untouched(await steps_of(Wishes()))
 
 
