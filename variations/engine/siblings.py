@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from variations.appearance import ALIKE_COLOURS, COLOUR_CELLS, Appearance, Nearest
 
-# The variations of a source are made one after the other: who comes back to one after so many others is rare. 20 MB.
-REMEMBERED_IMAGES: Final = 100_000
+# The variations of a source are made one after the other: who comes back to one after so many others is rare. 10 MB.
+REMEMBERED_IMAGES: Final = 20_000
 _COLOURS: Final = 3 * COLOUR_CELLS**2
 _AT_ONCE: Final = 64
 
