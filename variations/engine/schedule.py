@@ -18,7 +18,7 @@ from variations.engine.polling import FixedInterval, PollingPlan, PollingSchedul
 from variations.engine.rate import RateLimit
 
 # Prices of a poll, as shares of the mean latency: where requests are for nothing, where they are not, and dearer ones.
-FREE: Final = 1 / 240
+FREE: Final = 1 / 200
 FAIR: Final = 1 / 90
 DEARER: Final = (1 / 50, 1 / 25, 1 / 12, 1 / 6, 1 / 3, 2 / 3)
 # Among prices that bring nearly as much, the one that waits least.
