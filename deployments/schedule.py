@@ -25,6 +25,7 @@ from deployments.names import AUGMENT, SCHEDULE
 from deployments.step import Outcome, Step
 from variations.dates import filled
 from variations.errors import SettingsError
+from variations.job import refuse_secrets
 
 # What a schedule cannot do without: every other parameter of `augment` has a default.
 NEEDED: Final = ("source", "destination")
@@ -45,7 +46,8 @@ class Wish:
 
     Raises:
         SettingsError: there is no such time.
-        BadInput: there is no such placeholder in a source or destination; each run would end with that.
+        BadInput: there is no such placeholder in a source or destination, or it carries a secret, which Prefect would
+            show; each run would end with that.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -61,7 +63,9 @@ class Wish:
                 problem = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise SettingsError(f"--{name} is {given!r}: {problem}") from None
         for name in NEEDED:
-            filled(self.parameters.get(name, ""), datetime.now(UTC).date(), name=f"--{name}")
+            place = self.parameters.get(name, "")
+            refuse_secrets(place, name=f"--{name}")
+            filled(place, datetime.now(UTC).date(), name=f"--{name}")
 
 
 async def ensure_schedule(client: PrefectClient, proposed: Mapping[str, Any], wish: Wish) -> Step:

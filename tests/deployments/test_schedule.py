@@ -237,3 +237,12 @@ def test_a_day_that_no_run_can_fill_in(name: str, place: str, said: str) -> None
     with pytest.raises(BadInput) as caught:
         Wish({**PLACES, name: place})
     assert str(caught.value).startswith(f"--{name}: {said}")
+
+
+@pytest.mark.parametrize("name", ["source", "destination"])
+@pytest.mark.parametrize("place", ["s3://b/m.csv?X-Amz-Signature=secret", "s3://key:secret@b/m.csv"])
+def test_a_place_that_carries_a_secret(name: str, place: str) -> None:
+    """Refused, alone as well, before Prefect keeps it and shows it to everybody."""
+    with pytest.raises(BadInput, match=f"--{name} carries a signature or credentials") as caught:
+        Wish({name: place})
+    assert "secret" not in str(caught.value)
