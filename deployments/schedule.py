@@ -140,7 +140,7 @@ async def read_remembered(client: PrefectClient) -> dict[str, Any]:
 
 
 async def _remember(client: PrefectClient, parameters: dict[str, Any], before: Mapping[str, Any]) -> str:
-    """Keep what our schedule asks for; returns why that cannot be, if so. The schedule is as it should be all the same."""
+    """Keep what our schedule asks for; returns why not, if that cannot be: the schedule is right all the same."""
     is_too_long = len(json.dumps(parameters)) > _MOST_CHARACTERS
     value = {} if is_too_long else parameters
     if value != before:

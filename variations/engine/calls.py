@@ -159,7 +159,7 @@ class Calls:
         """Wait for a turn; returns when it came, by the clock."""
         if not self._count_all and kind != "submit":
             await self._rate.unpaused(priority)
-        # That it is counted, too, may have been found while it waited for a reset: then it has its turn like the others.
+        # That it is counted may have been found while it waited for a reset: then it has its turn like the others.
         if self._count_all or kind == "submit":
             await self._rate.take(priority)
         requests = self._progress.requests

@@ -279,7 +279,7 @@ def test_a_submit_that_waits_to_be_repeated_ends_when_the_run_stops(error: error
 
 @pytest.mark.parametrize("count_all", [True, False])
 def test_no_file_is_uploaded_any_more_once_the_run_stops(*, count_all: bool) -> None:
-    """Where uploads are not counted too: nothing would be submitted that needs them, and the run would wait for them."""
+    """Where uploads are not counted too: nothing that needs them is submitted, and the run would wait for them."""
 
     async def main() -> Desk:
         desk = Desk(count_all=count_all)
