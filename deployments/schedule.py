@@ -6,8 +6,9 @@ switch in its UI names none. So what a schedule asks for is kept in a variable, 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,19 +18,21 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate, VariableCre
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from pydantic import ValidationError
 
 from deployments.names import AUGMENT, SCHEDULE
 from deployments.step import Outcome, Step
 from variations.dates import filled
 from variations.errors import SettingsError
+from variations.job import refuse_secrets
 
 # What a schedule cannot do without: every other parameter of `augment` has a default.
 NEEDED: Final = ("source", "destination")
 REMEMBERED: Final = "variations_schedule"
 # Prefect takes so many characters of JSON; what asks for more, by a long sweep, is not kept.
 _MOST_CHARACTERS: Final = 5000
+_NOT_KEPT: Final = "should Prefect's UI make it forget what it asks for, that is not put back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Wish:
 
     Raises:
         SettingsError: there is no such time.
-        BadInput: there is no such placeholder in a source or destination; each run would end with that.
+        BadInput: there is no such placeholder in a source or destination, or it carries a secret, which Prefect would
+            show; each run would end with that.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +63,9 @@ class Wish:
                 problem = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise SettingsError(f"--{name} is {given!r}: {problem}") from None
         for name in NEEDED:
-            filled(self.parameters.get(name, ""), datetime.now(UTC).date(), name=f"--{name}")
+            place = self.parameters.get(name, "")
+            refuse_secrets(place, name=f"--{name}")
+            filled(place, datetime.now(UTC).date(), name=f"--{name}")
 
 
 async def ensure_schedule(client: PrefectClient, proposed: Mapping[str, Any], wish: Wish) -> Step:
@@ -82,12 +88,13 @@ async def ensure_schedule(client: PrefectClient, proposed: Mapping[str, Any], wi
         await client.update_deployment_schedule(
             found.id, before.id, active=one.active, schedule=one.schedule, parameters=one.parameters
         )
-    await _remember(client, now["parameters"], remembered)
     # A deployment that is paused starts nothing, whatever its schedules say.
     is_resumed = found.paused and now["active"] and _names_a_place(wish)
     if is_resumed:
         await client.resume_deployment(found.id)
-    return step(before, now, is_paused=found.paused and not is_resumed, is_resumed=is_resumed)
+    done = step(before, now, is_paused=found.paused and not is_resumed, is_resumed=is_resumed)
+    why_not = await _remember(client, now["parameters"], remembered)
+    return replace(done, what=f"{done.what}; {why_not}") if why_not else done
 
 
 def wanted(
@@ -122,14 +129,29 @@ def wanted(
 
 async def read_remembered(client: PrefectClient) -> dict[str, Any]:
     """Return what our schedule asked for when it was last deployed; nothing where that is not known."""
-    variable = await client.read_variable_by_name(REMEMBERED)
+    try:
+        variable = await client.read_variable_by_name(REMEMBERED)
+    except PrefectHTTPStatusError as error:
+        # Who may not read it has not written it. Whatever else it is, what is kept there must not be overwritten.
+        if error.response.status_code != HTTPStatus.FORBIDDEN:
+            raise
+        return {}
     return dict(variable.value) if variable is not None and isinstance(variable.value, dict) else {}
 
 
-async def _remember(client: PrefectClient, parameters: dict[str, Any], before: Mapping[str, Any]) -> None:
-    value = parameters if len(json.dumps(parameters)) <= _MOST_CHARACTERS else {}
-    if value == before:
-        return
+async def _remember(client: PrefectClient, parameters: dict[str, Any], before: Mapping[str, Any]) -> str:
+    """Keep what our schedule asks for; returns why not, if that cannot be: the schedule is right all the same."""
+    is_too_long = len(json.dumps(parameters)) > _MOST_CHARACTERS
+    value = {} if is_too_long else parameters
+    if value != before:
+        try:
+            await _write(client, value)
+        except PrefectHTTPStatusError as error:
+            return f"{_NOT_KEPT}, for the server answered {error.response.status_code} to a variable"
+    return f"{_NOT_KEPT}, for it is longer than {_MOST_CHARACTERS:,} characters" if is_too_long else ""
+
+
+async def _write(client: PrefectClient, value: dict[str, Any]) -> None:
     try:
         await client.create_variable(VariableCreate(name=REMEMBERED, value=value))
     except ObjectAlreadyExists:

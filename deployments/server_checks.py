@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from shlex import quote
 from typing import Final
 from uuid import UUID
 
@@ -113,7 +114,7 @@ async def check_schedule(client: PrefectClient, deployment: Deployment) -> Findi
     text = f"{schedule.told(schedule.written(found))}, {found.parameters['source']} → {found.parameters['destination']}"
     if not found.active or deployment.found.paused:
         # Not by the switch in Prefect's UI: it makes the schedule forget what it asks for.
-        return Finding(about, f"{text}, but it is off", f"{DEPLOY} --source {found.parameters['source']}")
+        return Finding(about, f"{text}, but it is off", f"{DEPLOY} --source {quote(found.parameters['source'])}")
     return Finding(about, text)
 
 

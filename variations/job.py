@@ -32,11 +32,8 @@ class Job:
     def __post_init__(self) -> None:
         """Refuse what would do harm."""
         for name, uri in (("source", self.source), ("destination", self.destination)):
-            if uri is not None and _has_secret(uri):
-                raise BadInput(
-                    f"the {name} carries a signature or credentials ({shown_uri(uri)}): name the place alone, "
-                    "credentials are boto3's to find"
-                )
+            if uri is not None:
+                refuse_secrets(uri, name=f"the {name}")
         destination = open_storage(self.destination).uri
         if self.source is None:
             return
@@ -46,6 +43,19 @@ class Job:
                 f"the destination {self.destination} lies within the source {self.source}: the next run would take the "
                 "images of this one for sources; name a place beside it"
             )
+
+
+def refuse_secrets(uri: str, *, name: str) -> None:
+    """Refuse a place that would give a secret away wherever it is shown.
+
+    Raises:
+        BadInput: it carries a signature or credentials; the message begins with `name`, and does not show them.
+    """
+    if _has_secret(uri):
+        raise BadInput(
+            f"{name} carries a signature or credentials ({shown_uri(uri)}): name the place alone, "
+            "credentials are boto3's to find"
+        )
 
 
 def _has_secret(uri: str) -> bool:

@@ -4,15 +4,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.actions import VariableCreate
+from prefect.client.schemas.objects import DeploymentSchedule, Variable
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.exceptions import PrefectHTTPStatusError
 
 from deployments.deployed import Deployment
 from deployments.names import AUGMENT, SCHEDULE
-from deployments.schedule import Wish, missing, ours, placed, step, wanted, written
+from deployments.schedule import Wish, ensure_schedule, missing, ours, placed, step, wanted, written
 from deployments.server_checks import check_schedule
 from variations.errors import BadInput, SettingsError
 
@@ -117,12 +120,87 @@ def test_what_is_remembered_is_for_what_was_forgotten_alone() -> None:
     assert wanted(PROPOSED, Wish(), None, had)["parameters"] == {}
 
 
-async def test_one_that_is_off_is_switched_on_by_deploying() -> None:
-    """And not where it would forget what it asks for."""
-    switched = Deployment(AUGMENT, {"name": "variations"}, {}, deployment(daily(PLACES, active=False)))
+class Server:
+    """A server with our deployment and our variable, which answers to each of that as it is told."""
+
+    def __init__(self, found: DeploymentResponse, *, read: int = 200, write: int = 201) -> None:
+        self.found = found
+        self.kept: object = {"source": "s3://b/older.csv"}
+        self.done: list[str] = []
+        self._read, self._write = read, write
+
+    async def read_deployment_by_name(self, name: str) -> DeploymentResponse:
+        """Return the deployment."""
+        assert name == AUGMENT
+        return self.found
+
+    async def update_deployment_schedule(self, *_: object, **changed: object) -> None:
+        """Take notice."""
+        self.done += sorted(changed)
+
+    async def resume_deployment(self, _: object) -> None:
+        """Take notice."""
+        self.done.append("resumed")
+
+    async def read_variable_by_name(self, name: str) -> Variable:
+        """Return the variable."""
+        _answered(self._read)
+        return Variable(name=name, value=self.kept)
+
+    async def create_variable(self, variable: VariableCreate) -> None:
+        """Keep it."""
+        _answered(self._write)
+        self.kept = variable.value
+
+
+def _answered(status: int) -> None:
+    response = httpx.Response(status, request=httpx.Request("GET", "http://127.0.0.1/api/variables/"))
+    try:
+        response.raise_for_status()
+    except httpx.HTTPStatusError as error:
+        raise PrefectHTTPStatusError.from_httpx_error(error) from error
+
+
+@pytest.mark.parametrize("read", [200, 403])
+async def test_a_server_that_keeps_no_variable_has_the_schedule_all_the_same(read: int) -> None:
+    """It is told what that means; nothing else of a deployment needs it."""
+    found = deployment(daily(PLACES, active=True))
+    found.paused = True
+    server = Server(found, read=read, write=403)
+    done = await ensure_schedule(server, PROPOSED, Wish({"source": "s3://b/new.csv"}))  # type: ignore[arg-type]
+    assert server.done == ["active", "parameters", "schedule", "resumed"]
+    assert str(done).endswith("that is not put back, for the server answered 403 to a variable")
+
+
+async def test_what_is_remembered_stays_where_it_cannot_be_read_for_once() -> None:
+    """Nothing takes its place: a schedule that forgot what it asks for has only that."""
+    server = Server(deployment(daily({}, active=True)), read=500)
+    with pytest.raises(PrefectHTTPStatusError):
+        await ensure_schedule(server, PROPOSED, Wish())  # type: ignore[arg-type]
+    assert (server.kept, server.done) == ({"source": "s3://b/older.csv"}, [])
+
+
+async def test_what_is_too_long_to_be_remembered_is_told() -> None:
+    """And what was remembered before is not put in its place."""
+    long = {**PLACES, "sweep": "guidance=" + ",".join(["2.5"] * 1500)}
+    server = Server(deployment(daily(long, active=True)))
+    done = await ensure_schedule(server, PROPOSED, Wish())  # type: ignore[arg-type]
+    assert "as it should be" in str(done)
+    assert str(done).endswith("that is not put back, for it is longer than 5,000 characters")
+    assert (server.kept, server.done) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("source", "given"),
+    [("s3://b/manifest.csv", "s3://b/manifest.csv"), ("s3://b/my {date}.csv", "'s3://b/my {date}.csv'")],
+)
+async def test_one_that_is_off_is_switched_on_by_deploying(source: str, given: str) -> None:
+    """And not where it would forget what it asks for; the command is one that a shell takes as it is."""
+    places = {**PLACES, "source": source}
+    switched = Deployment(AUGMENT, {"name": "variations"}, {}, deployment(daily(places, active=False)))
     async with get_client() as client:
         finding = await check_schedule(client, switched)
-    assert finding.mend == "variations deploy --source s3://b/manifest.csv"
+    assert finding.mend == f"variations deploy --source {given}"
 
 
 def test_a_path_is_made_absolute() -> None:
@@ -159,3 +237,12 @@ def test_a_day_that_no_run_can_fill_in(name: str, place: str, said: str) -> None
     with pytest.raises(BadInput) as caught:
         Wish({**PLACES, name: place})
     assert str(caught.value).startswith(f"--{name}: {said}")
+
+
+@pytest.mark.parametrize("name", ["source", "destination"])
+@pytest.mark.parametrize("place", ["s3://b/m.csv?X-Amz-Signature=secret", "s3://key:secret@b/m.csv"])
+def test_a_place_that_carries_a_secret(name: str, place: str) -> None:
+    """Refused, alone as well, before Prefect keeps it and shows it to everybody."""
+    with pytest.raises(BadInput, match=f"--{name} carries a signature or credentials") as caught:
+        Wish({name: place})
+    assert "secret" not in str(caught.value)

@@ -157,10 +157,11 @@ class Calls:
 
     async def _take(self, kind: str, priority: Priority) -> float:
         """Wait for a turn; returns when it came, by the clock."""
+        if not self._count_all and kind != "submit":
+            await self._rate.unpaused(priority)
+        # That it is counted may have been found while it waited for a reset: then it has its turn like the others.
         if self._count_all or kind == "submit":
             await self._rate.take(priority)
-        else:
-            await self._rate.unpaused()
         requests = self._progress.requests
         requests[kind] = requests.get(kind, 0) + 1
         self._progress.limit_found = self._rate.found or self._progress.limit_found

@@ -100,10 +100,17 @@ class RateLimit:
         if self._closed_to_new and is_new:
             raise NoMoreNew
 
-    async def unpaused(self) -> None:
-        """Return when no 429 holds everything: for requests that the pace does not count."""
+    async def unpaused(self, priority: Priority) -> None:
+        """Return when no 429 holds everything: for requests that the pace does not count.
+
+        Raises:
+            NoMoreNew: `close_to_new` was called, before or while this waited.
+        """
+        is_new = priority is Priority.NEW
         while (wait := self._paused_until - self._clock.monotonic()) > 0:
-            await self._clock.sleep(wait)
+            await (self.sleep_before_new(wait) if is_new else self._clock.sleep(wait))
+        if self._closed_to_new and is_new:
+            raise NoMoreNew
 
     async def sleep_before_new(self, seconds: float) -> None:
         """Wait before something new is tried again.

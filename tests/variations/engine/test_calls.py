@@ -18,10 +18,10 @@ from .simulation import LoopClock, simulate
 class Desk:
     """Calls with what they need, and what they were told."""
 
-    def __init__(self, *, count_all: bool = True) -> None:
+    def __init__(self, *, count_all: bool = True, requests_per_minute: float = 0) -> None:
         self.clock = LoopClock()
         self.started = self.clock.monotonic()
-        self.rate = RateLimit(0, clock=self.clock)
+        self.rate = RateLimit(requests_per_minute, clock=self.clock)
         self.progress = Progress()
         self.requests = self.progress.requests
         self.stops: list[errors.ServiceDown] = []
@@ -135,6 +135,22 @@ def test_a_429_holds_its_call_until_the_reset(*, count_all: bool, kind: str) -> 
     desk = simulate(main())
     assert 40 <= desk.elapsed < 41
     assert desk.requests[kind] == (3 if kind == "status" else 2)
+
+
+def test_polls_that_wait_while_it_is_found_that_they_count_have_their_turn() -> None:
+    """They waited for a submit's reset, and do not leave all at once at its end, which the API would refuse."""
+
+    async def main() -> float:
+        desk = Desk(count_all=False, requests_per_minute=60)
+        limited = errors.RateLimited("429", wait_seconds=30)
+        under_way = asyncio.create_task(desk.calls.get("poll", scripted(limited, "done"), seconds=600))
+        await asyncio.sleep(0)
+        desk.rate.pause(30)
+        waiting = [asyncio.create_task(desk.calls.get("poll", scripted("done"), seconds=600)) for _ in range(20)]
+        await asyncio.gather(under_way, *waiting)
+        return desk.elapsed
+
+    assert 30 + 20 - 2 <= simulate(main()) <= 30 + 20 + 2
 
 
 def test_a_key_that_is_refused_for_good_pauses_the_run_with_a_word() -> None:
@@ -259,3 +275,21 @@ def test_a_submit_that_waits_to_be_repeated_ends_when_the_run_stops(error: error
         return desk
 
     assert simulate(main()).elapsed == pytest.approx(1)
+
+
+@pytest.mark.parametrize("count_all", [True, False])
+def test_no_file_is_uploaded_any_more_once_the_run_stops(*, count_all: bool) -> None:
+    """Where uploads are not counted too: nothing that needs them is submitted, and the run would wait for them."""
+
+    async def main() -> Desk:
+        desk = Desk(count_all=count_all)
+        desk.rate.pause(30)
+        asyncio.get_running_loop().call_later(1, desk.rate.close_to_new)
+        for _ in range(2):
+            with pytest.raises(NoMoreNew):
+                await desk.calls.send("upload", scripted("uploaded"))
+        return desk
+
+    desk = simulate(main())
+    assert desk.elapsed == pytest.approx(1)
+    assert not desk.requests

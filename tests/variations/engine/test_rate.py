@@ -144,11 +144,11 @@ def test_uncounted_requests_wait_for_the_end_of_a_pause() -> None:
         clock = LoopClock()
         rate = RateLimit(60, clock=clock)
         start = clock.monotonic()
-        await rate.unpaused()
+        await rate.unpaused(Priority.PAID)
         at_once = clock.monotonic() - start
         rate.pause(3)
         asyncio.get_running_loop().call_later(2, rate.pause, 5)
-        await rate.unpaused()
+        await rate.unpaused(Priority.PAID)
         return at_once, clock.monotonic() - start
 
     at_once, paused = simulate(main())
