@@ -25,20 +25,18 @@ async def finish(run: Run, plan: Plan, *, gallery: bool) -> Receipt:
 
 
 async def finish_recovery(run: Run, *, gallery: bool) -> Receipt:
-    """Publish what was recovered, and write the dataset's gallery, if wanted, where there is anything new in it.
+    """Publish what was recovered, and write the dataset's card and, if wanted, its gallery, where there is anything new
+    in it.
 
     Raises:
         RunStopped: it ended before it was done.
     """
-    receipt = await publish(run)
-    if receipt.dataset_rows is None or not receipt.has_news or not gallery:
-        return receipt
-    return replace(receipt, gallery=await write_gallery(run))
+    return await _look_after(run, None, await publish(run), gallery=gallery)
 
 
-async def _look_after(run: Run, plan: Plan, receipt: Receipt, *, gallery: bool) -> Receipt:
+async def _look_after(run: Run, plan: Plan | None, receipt: Receipt, *, gallery: bool) -> Receipt:
     if receipt.dataset_rows is None or not receipt.has_news:
         return receipt
-    if receipt.kept:
-        await describe(run.job.destination, splits_text=plan.splits_text)
+    if receipt.has_new_images:
+        await describe(run.job.destination, plan=plan)
     return replace(receipt, gallery=await write_gallery(run)) if gallery else receipt

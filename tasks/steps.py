@@ -13,7 +13,7 @@ from tasks import shown
 from variations.api.client import Endpoint
 from variations.balance import with_balance
 from variations.canary import Canary
-from variations.card import write_card
+from variations.card import describe_dataset
 from variations.engine.limits import Limits
 from variations.errors import LeakFound, StoppedByUser, VariationsError
 from variations.estimate import estimate
@@ -22,7 +22,6 @@ from variations.plan import Plan, check_leaks
 from variations.receipt import Receipt, RunStopped
 from variations.report import write_after_run
 from variations.run import Run
-from variations.storage import open_storage
 from variations.tally import Recovery, Tally
 from variations.workers.worker import WorkerRun
 
@@ -107,15 +106,15 @@ async def publish(run: Run) -> Receipt:
 
 
 @task(name="describe", task_run_name="describe", retries=0, cache_policy=NO_CACHE, persist_result=False)
-async def describe(destination: str, *, splits_text: str = "") -> None:
-    """Write the dataset's card, and what `datasets` reads of its splits; without them it is a dataset all the same."""
-    storage = open_storage(destination)
+async def describe(destination: str, *, plan: Plan | None) -> None:
+    """Write the dataset's card, and what `datasets` reads of its splits; without them it is a dataset all the same.
+
+    How it is split the plan says; that of the last run, where there is none.
+    """
     try:
-        await write_card(storage, splits_text=splits_text)
+        await describe_dataset(destination, plan=plan)
     except VariationsError as error:
         get_run_logger().warning("The dataset's card was not written: %s", error)
-    finally:
-        await storage.aclose()
 
 
 @task(name="gallery", task_run_name="gallery", retries=0, cache_policy=NO_CACHE, persist_result=False)

@@ -17,7 +17,9 @@ import yaml
 from variations.dataset import METADATA_KEY
 from variations.errors import ObjectNotFound, StorageError
 from variations.image_folder import split_folder, split_metadata_key, write_splits
-from variations.storage import Storage
+from variations.plan import Plan
+from variations.planned import last_plan
+from variations.storage import Storage, open_storage
 from variations.storage.keys import printable
 from variations.summary import Summary, summarise
 from variations.texts import markdown_text
@@ -65,6 +67,21 @@ Each row of `metadata.parquet` tells where an image comes from:
 | `sha256`, `width`, `height`, `bytes`, `format` | the file, as it was stored |
 | `status`, `error_code`, `error` | `kept` where there is an image; else why there is none |
 """
+
+
+async def describe_dataset(destination: str, *, plan: Plan | None = None) -> None:
+    """Write a dataset's card, and each split's own metadata; how it is split a plan says, that of the last run if none
+    is given.
+
+    Raises:
+        BadInput, StorageError: as `write_card`.
+    """
+    storage = open_storage(destination)
+    try:
+        plan = plan or await last_plan(storage)
+        await write_card(storage, splits_text=plan.splits_text if plan else "")
+    finally:
+        await storage.aclose()
 
 
 async def write_card(storage: Storage, *, splits_text: str = "") -> None:

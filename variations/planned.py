@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from variations.engine.limits import Limits
-from variations.errors import JournalDamaged
+from variations.errors import JournalDamaged, ObjectNotFound
 from variations.gate import Gate
 from variations.job import Job
-from variations.layout import plan_key
+from variations.layout import RUNS_PREFIX, plan_key
 from variations.parameters import Parameters
 from variations.plan import Plan
 from variations.planning.recipe import Recipe
@@ -17,6 +17,8 @@ from variations.splits import SplitRule
 from variations.storage import Storage
 from variations.texts import json_bytes
 
+# Of so many runs it is asked what was planned last.
+LOOK_BACK: Final = 50
 # Of how hard to go: what the run was asked for. The rest is each machine's own.
 OF_THE_RUN: Final = (
     *("max_in_flight", "requests_per_minute", "first_requests_per_minute", "count_all_requests"),
@@ -119,3 +121,21 @@ async def read_planned(storage: Storage, run_id: str) -> Planned | None:
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise JournalDamaged(f"{storage.uri_of(key)}: it is no plan") from error
+
+
+async def last_plan(storage: Storage) -> Plan | None:
+    """Return the plan of the last run that has one which can be read; None if none of the last runs has.
+
+    Raises:
+        StorageError: the store says no.
+    """
+    names = sorted([name async for name in storage.folders(RUNS_PREFIX)], reverse=True)
+    for name in names[:LOOK_BACK]:
+        try:
+            planned = await read_planned(storage, name)
+        except (ObjectNotFound, JournalDamaged):
+            # One that only looked after what was open has none.
+            continue
+        if planned is not None:
+            return planned.plan
+    return None

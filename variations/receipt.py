@@ -179,8 +179,14 @@ class Receipt:
     def has_news(self) -> bool:
         """Whether it made anything, or found out what became of what earlier runs left open, or what they came to."""
         recovery = Recovery(**self.recovery) if self.recovery else Recovery()
-        found = recovery.kept + recovery.failed + recovery.dropped
-        return bool(self.kept + self.failed + self.unknown + self.dropped + found or recovery.closed_run)
+        is_found = recovery.closed_run or recovery.has_changed
+        return bool(self.kept + self.failed + self.unknown + self.dropped or is_found)
+
+    @property
+    def has_new_images(self) -> bool:
+        """Whether images may have come into the dataset: made now, fetched of what was open, or made by a dead run."""
+        recovery = Recovery(**self.recovery) if self.recovery else Recovery()
+        return bool(self.kept or recovery.closed_run or recovery.has_changed)
 
     @property
     def failed_percent(self) -> float:

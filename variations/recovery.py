@@ -174,7 +174,7 @@ class Settler:
             await adopt_notes(journal, await self._notes_of(run_id), young)
         variations = shard.variations(journal.story)
         for item in gone:
-            await journal.append(self._given_up(item, variations[item.variation_id]))
+            await self._give_up(item, variations[item.variation_id], journal)
         unsettled = unsettled_of(young, variations, now=now, asked=asked)
         try:
             outcomes = await self._engine.resume(unsettled, journal, gate=await self._gate_of(run_id))
@@ -185,6 +185,7 @@ class Settler:
         self._settled += sum(not item.is_open for item in items)
         if journal.next_number > before or stale:
             self.touched.add(run_id)
+            self.result.has_changed = True
         # Whoever settled the stale ones may not have come to their rows.
         if journal.next_number > before or journal.story.tally is None:
             await self._rewrite(journal, shard)
@@ -200,16 +201,19 @@ class Settler:
             if outcome.error_code == errors.NotInHistory.code and ages[name] > self._intent_is_over_seconds:
                 self.not_found[bytes.fromhex(name)] = ages[name]
 
-    def _given_up(self, item: Item, variation: Variation) -> Settled:
-        """Return the end of a request whose images were not fetched while they were there: paid, and gone."""
+    async def _give_up(self, item: Item, variation: Variation, journal: Journal) -> None:
+        """Write down the end of a request whose images were not fetched while they were there: paid, and gone."""
         error = errors.RequestGone("its image was not fetched in the 7 days that it was there")
-        images = [
-            replace(image, status="failed", error_code=error.code, error=error.message, can_retry=True)
-            if image.status == "unknown"
-            else image
-            for image in item.outcomes(variation, price_usd=self._price_usd)
-        ]
-        return Settled(variation_id=item.variation_id, images=tuple(image.without_variation() for image in images))
+        images = []
+        for image in item.outcomes(variation, price_usd=self._price_usd):
+            if image.status == "unknown":
+                gone = replace(image, status="failed", error_code=error.code, error=error.message, can_retry=True)
+                self._count([gone], {})
+                images.append(gone.without_variation())
+            else:
+                images.append(image.without_variation())
+        await journal.append(Settled(variation_id=item.variation_id, images=tuple(images)))
+        self.result.looked_for += 1
 
     async def _rewrite(self, journal: Journal, shard: Shard) -> None:
         try:

@@ -473,7 +473,7 @@ async def running(
 ) -> AsyncIterator[Run]:
     """Put a run together of parts that are open already, and give the dataset back at its end."""
     gate = job.recipe.gate
-    looks = looks_of(gate, client.http)
+    looks = looks_of(gate, client.http, most_in_flight=limits.most_in_flight)
     engine = Engine(
         client,
         storage=storage,

@@ -30,6 +30,7 @@ _SUM_TOLERANCE: Final = 1e-6
 _NO_SPLIT: Final = 2**16 - 1
 # Tells the key of a source from that of a group of the same name.
 _OF_SOURCE: Final = 0x5555555555555555
+_SOURCE_MASK: Final = np.uint64(_OF_SOURCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +158,12 @@ class Groups:
         self._in.append(self._splits.setdefault(split, len(self._splits)))
 
     def leaking(self) -> frozenset[int]:
-        """Return the keys of the groups that are in more than one split."""
-        keys, is_mixed, _ = _by_key(np.frombuffer(self._groups, np.uint64), self.numbers)
-        return frozenset(keys[is_mixed].tolist())
+        """Return the keys of the groups that are in more than one split, and of the sources that are, by their ids."""
+        found: set[int] = set()
+        for keys in (np.frombuffer(self._groups, np.uint64), np.frombuffer(self._sources, np.uint64) ^ _SOURCE_MASK):
+            different, is_mixed, _ = _by_key(keys, self.numbers)
+            found.update(different[is_mixed].tolist())
+        return frozenset(found)
 
     def moved_from(self, before: "Groups") -> npt.NDArray[np.int64]:
         """Return which sources, by their numbers, were in another split before, or others of their group were."""
@@ -207,11 +211,12 @@ def named_leaks(leaking: frozenset[int], sources: Iterable[Source], *, most: int
     found: dict[int, dict[str, int]] = {}
     names: dict[int, str] = {}
     for source in sources:
-        name = source.group or source.source_id
-        key = _key(name)
-        if key in leaking and (key in found or len(found) < most) and source.split is not None:
-            found.setdefault(key, {}).setdefault(source.split, source.row)
-            names[key] = name
+        # A source may be in two groups.
+        for name in dict.fromkeys((source.group or source.source_id, source.source_id)):
+            key = _key(name)
+            if key in leaking and (key in found or len(found) < most) and source.split is not None:
+                found.setdefault(key, {}).setdefault(source.split, source.row)
+                names[key] = name
     return [
         f"{names[key]}: " + ", ".join(f"{split} (row {row})" for split, row in splits.items())
         for key, splits in found.items()

@@ -167,6 +167,7 @@ class Recovery:
         dropped: of them that were fetched, flagged and dropped.
         cost_usd: what the API charged for these; it was at risk before.
         still_unknown: variations that are open still.
+        has_changed: whether rows of earlier runs were written anew by that.
     """
 
     closed_run: str | None = None
@@ -176,6 +177,7 @@ class Recovery:
     cost_usd: float = 0.0
     still_unknown: int = 0
     dropped: int = 0
+    has_changed: bool = False
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values for people; none if there was nothing to do."""

@@ -7,7 +7,7 @@ from variations.engine.engine import Engine
 from variations.engine.request import Unsettled
 from variations.ledger.journal import Journal, Note
 from variations.ledger.story import Item
-from variations.models import Variation
+from variations.models import Outcome, Variation
 
 
 def age_seconds(item: Item, now: datetime) -> float:
@@ -34,10 +34,20 @@ def unsettled_of(
             request_id=item.request_id,
             intended_at=item.intended_at,
             intended=asked - age_seconds(item, now),
+            known=_known_of(item, variations[item.variation_id]),
         )
         for item in items
         if item.variation_id in variations
     ]
+
+
+def _known_of(item: Item, variation: Variation) -> tuple[Outcome, ...]:
+    """Return what became of an item's images, but for those that are unknown: whoever fetched one may not be able to
+    again, and what is kept is not given up for that.
+    """
+    if not item.images:
+        return ()
+    return tuple(image for image in item.outcomes(variation, price_usd=0.0) if image.status != "unknown")
 
 
 def tell_requests(engine: Engine, journal: Journal) -> None:

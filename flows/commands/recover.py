@@ -12,9 +12,10 @@ from flows.commands.exits import exit_code
 from flows.commands.options import day_of
 from flows.commands.terminal import print_json, print_lines, say, status
 from variations.api.client import Endpoint
+from variations.card import describe_dataset
 from variations.dates import filled
 from variations.engine.stopping import stop_on_signals
-from variations.errors import StoppedByUser
+from variations.errors import StoppedByUser, VariationsError
 from variations.job import Job
 from variations.receipt import Receipt, RunStopped
 from variations.report import write_after_run
@@ -66,9 +67,18 @@ async def _recover(settings: Settings, job: Job, endpoint: Endpoint, *, wait: bo
                 receipt = await run.publish()
             except RunStopped as stopped:
                 return stopped.receipt
-            if receipt.dataset_rows is None or not receipt.has_news or not settings.gallery:
+            if receipt.dataset_rows is None or not receipt.has_news:
                 return receipt
-            return replace(receipt, gallery=await _write_gallery(run))
+            if receipt.has_new_images:
+                await _write_card(run)
+            return replace(receipt, gallery=await _write_gallery(run)) if settings.gallery else receipt
+
+
+async def _write_card(run: Run) -> None:
+    try:
+        await describe_dataset(run.job.destination)
+    except VariationsError as error:
+        say(f"The dataset's card was not written: {error}")
 
 
 async def _write_gallery(run: Run) -> str:

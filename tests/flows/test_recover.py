@@ -84,6 +84,11 @@ def gallery_of(dataset: str) -> tuple[str, int] | None:
     return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.exists() else None
 
 
+def card_of(dataset: str) -> str:
+    """Return a dataset's card."""
+    return Path(dataset, "README.md").read_text(encoding="utf-8")
+
+
 async def written_down(dataset: str) -> int:
     """Return the number of requests whose acceptance is in the journal: the bill may be ahead of it."""
     try:
@@ -106,10 +111,21 @@ async def test_the_flow_fetches_what_a_killed_run_paid_for(dead_run: int, datase
     assert receipt["gallery"] == f"file://{dataset}/report.html"
     text, written = gallery_of(dataset) or ("", 0)
     assert f'"total":{IMAGES}' in text
+    assert f"| kept | {IMAGES} |" in card_of(dataset)
     nothing = await recover(dataset)
     again = nothing["recovery"]
     assert (again["closed_run"], again["looked_for"], again["kept"]) == (None, 0, 0)
     assert (nothing["gallery"], gallery_of(dataset)) == ("", (text, written))
+
+
+async def test_a_run_that_only_fetches_what_a_killed_one_paid_for_describes_it(
+    dead_run: int, photos: Path, dataset: str
+) -> None:
+    """In the card, though it has made nothing itself."""
+    assert dead_run
+    receipt = await augment(str(photos), dataset, megapixels="0.25", **PACE)
+    assert (receipt["recovery"]["kept"], receipt["kept"]) == (IMAGES, 0)
+    assert f"| kept | {IMAGES} |" in card_of(dataset)
 
 
 async def test_the_flow_writes_no_gallery_where_none_is_wanted(
@@ -187,6 +203,7 @@ async def test_a_killed_run_is_told_fetched_and_explained(
     assert f"{IMAGES} images kept, 0 failed" in recovered.out
     assert f"file://{dataset}/report.html" in "".join(recovered.out.split())
     assert f'"total":{IMAGES}' in (gallery_of(dataset) or ("", 0))[0]
+    assert f"| kept | {IMAGES} |" in card_of(dataset)
     assert list(read_dataset(dataset)["status"]) == ["kept"] * IMAGES
 
     name = read_dataset(dataset).iloc[0]["variation_id"][:8]

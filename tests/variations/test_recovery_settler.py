@@ -195,7 +195,9 @@ def test_what_is_too_old_to_be_had_has_failed() -> None:
 
     async def test(view: View, stage: Any, only: list[Variation], settler: Settler) -> None:
         recovery = await settler.settle(holding(only[0], request_id="ra"))
-        assert (recovery.looked_for, recovery.still_unknown) == (0, 0)
+        assert (recovery.failed, recovery.looked_for, recovery.still_unknown) == (1, 1, 0)
+        assert recovery.cost_usd == PRICE
+        assert recovery.has_changed
         assert stage.api.calls == []
         assert await rows(view) == [(only[0].variation_id, "failed")]
         found = journal(view, 0)

@@ -116,6 +116,21 @@ def test_a_planted_leak_is_found_and_named() -> None:
     assert Groups().leaking() == frozenset()
 
 
+def test_a_source_in_two_groups_of_different_splits_leaks_itself() -> None:
+    """Neither group does; a source that stands twice in one split is no leak."""
+    by = splitter(group_by="patient")
+    rows = [("a", "train", 1), ("a", "test", 2), ("b", "train", 1), ("b", "train", 3)]
+    sources = [
+        by.assign(source(name, row=number, labels={"Split": split, "patient": patient}))
+        for number, (name, split, patient) in enumerate(rows, 1)
+    ]
+    groups = Groups()
+    named = [one for one in sources if isinstance(one, Source)]
+    for one in named:
+        groups.add(one)
+    assert named_leaks(groups.leaking(), named, most=10) == ["a: train (row 1), test (row 2)"]
+
+
 @given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["train", "test", "x"])), max_size=40))
 def test_all_that_leaks_is_found_and_nothing_else(rows: list[tuple[int, str]]) -> None:
     """By what a dictionary would say."""

@@ -234,7 +234,7 @@ class Engine:
     async def resume(
         self, items: Iterable[Unsettled], log: Log | None = None, *, gate: Gate | None = None
     ) -> list[Outcome]:
-        """Fetch what earlier runs submitted; submits nothing. Returns what is known now of each image.
+        """Fetch what earlier runs submitted; submits nothing. Returns what is known now of each image that was unknown.
 
         What is still unknown is not written down again.
 
@@ -333,7 +333,8 @@ class Engine:
             if request.intended_at is not None and not request.may_be_accepted:
                 await log.append(Withdrawn(variation_id=variation_id, reason="the run stopped before it was submitted"))
         elif not (request.is_resumed and all(outcome.status == "unknown" for outcome in made)):
-            images = tuple(outcome.without_variation() for outcome in made)
+            all_of_it = given_up_together(sorted([*request.known, *made], key=lambda outcome: outcome.output_index))
+            images = tuple(outcome.without_variation() for outcome in all_of_it)
             await log.append(Settled(variation_id=variation_id, images=images))
 
     def _settle_money(self, request: Request, made: list[Outcome]) -> None:
@@ -372,7 +373,7 @@ class Engine:
             self._slots.release()
 
     async def _collect(self, request: Request, completed: Completed) -> list[Outcome]:
-        """Fetch and store every image of a finished request; what is missing of those wanted is a row too."""
+        """Fetch and store every wanted image of a finished request; what is missing of those is a row too."""
         if not completed.outputs:
             completed = await self._poller.with_outputs(request)
         completed_at = self.clock.now()
@@ -407,7 +408,8 @@ class Engine:
                 )
             return replace(outcome, status="kept", image=brought.image, measures=brought.measures)
 
-        return given_up_together(await asyncio.gather(*(keep(index) for index in range(wanted))))
+        brought = await asyncio.gather(*(keep(index) for index in request.wanted))
+        return given_up_together([*request.known, *brought])[len(request.known) :]
 
     def _missing(self, request: Request, outcome: Outcome, *, made: int) -> Outcome:
         """Return the row of an image that was wanted, and that the finished request does not name."""
@@ -435,7 +437,7 @@ class Engine:
                 # What cannot be known is counted as spent.
                 cost_usd=self.budget.price_usd if status == "unknown" else 0.0,
             )
-            for index in range(request.variation.parameters.num_outputs)
+            for index in request.wanted
         ]
 
     def _blame(self, request: Request, error: Exception) -> OutcomeStatus:

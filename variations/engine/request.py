@@ -7,7 +7,7 @@ from typing import Protocol
 from variations.engine.sources import HandedOver
 from variations.gate import Gate
 from variations.ledger.records import FoundIn, Record
-from variations.models import Variation
+from variations.models import Outcome, Variation
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Unsettled:
         request_id: None if it is not known whether it was accepted.
         intended_at: by the store's clock; it was submitted within the next minutes, if it was.
         intended: the same moment by the engine's monotonic clock, at which it was no earlier.
+        known: what became of its images, as far as that is written down: these are not fetched again.
     """
 
     variation: Variation
@@ -26,6 +27,7 @@ class Unsettled:
     request_id: str | None
     intended_at: datetime | None
     intended: float
+    known: tuple[Outcome, ...] = ()
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Request:
         reserved_images: for which the budget holds money back.
         is_resumed: an earlier run submitted it.
         gate: by which its images are judged, where that is not the engine's.
+        known: what became of those of its images that are not to be fetched any more.
     """
 
     variation: Variation
@@ -57,6 +60,13 @@ class Request:
     is_resumed: bool = False
     is_from_history: bool = False
     gate: Gate | None = None
+    known: tuple[Outcome, ...] = ()
+
+    @property
+    def wanted(self) -> list[int]:
+        """Return which of its images are wanted, by their numbers."""
+        known = {outcome.output_index for outcome in self.known}
+        return [index for index in range(self.variation.parameters.num_outputs) if index not in known]
 
     @classmethod
     def of_unsettled(cls, item: Unsettled, *, gate: Gate | None = None) -> "Request":
@@ -71,6 +81,7 @@ class Request:
             may_be_accepted=True,
             is_resumed=True,
             gate=gate,
+            known=item.known,
         )
 
 

@@ -57,7 +57,7 @@ class _Axis:
             return self.values[number % len(self.values)]
         if Parameters.model_fields[self.name].annotation is int:
             return int(self.low) + number % (int(self.high) - int(self.low) + 1)
-        first, last = math.ceil(self.low * _STEPS_PER_ONE), math.floor(self.high * _STEPS_PER_ONE)
+        first, last = _steps(self.low, self.high)
         return (first + number % (last - first + 1)) / _STEPS_PER_ONE
 
 
@@ -203,12 +203,20 @@ def _axis(name: str, given: Any, *, may_be_range: bool) -> _Axis:
         low, high = _value(name, given["from"]), _value(name, given["to"])
         if isinstance(low, bool) or not isinstance(low, int | float) or not low <= high:
             raise BadInput(f"sweep: {name} has no range from {low} to {high}")
+        first, last = _steps(low, high)
+        if first > last:
+            raise BadInput(f"sweep: {name}: draws are in steps of {1 / _STEPS_PER_ONE:g}: none from {low} to {high}")
         return _Axis(name, low=low, high=high)
     values = given if isinstance(given, list) else [given]
     if not values:
         raise BadInput(f"sweep: {name} has no value")
     # Twice the same would be paid for once: said twice it is a slip, and does no harm.
     return _Axis(name, tuple(_distinct(_value(name, value) for value in values)))
+
+
+def _steps(low: float, high: float) -> tuple[int, int]:
+    """Return the first and the last step of a range: 2.2 is one, though a float of 100 times that is more than 220."""
+    return math.ceil(round(low * _STEPS_PER_ONE, 6)), math.floor(round(high * _STEPS_PER_ONE, 6))
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

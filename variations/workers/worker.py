@@ -394,7 +394,7 @@ async def working(
         return granted if engine.stopped_by is None else granted._replace(may_grow=False)
 
     gate = planned.job().recipe.gate
-    looks = looks_of(gate, client.http)
+    looks = looks_of(gate, client.http, most_in_flight=limits.most_in_flight)
     engine = Engine(
         client,
         storage=storage,

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from variations import errors
 from variations.appearance import Appearance, appearance_of
+from variations.engine.limits import MOST_IN_FLIGHT
 from variations.engine.source_looks import AT_ONCE, PATIENCE_SECONDS, SourceLooks
 from variations.gate import Gate
 
@@ -124,3 +125,24 @@ def test_so_many_are_looked_at_at_once() -> None:
 
     simulate(main())
     assert most == AT_ONCE
+
+
+def test_a_source_is_fetched_once_however_many_are_in_flight() -> None:
+    """Each of another image, as in a large manifest: as many are submitted while an image is made, and as many done."""
+    asked: list[str] = []
+
+    async def fetch(uri: str) -> bytes:
+        asked.append(uri)
+        raise errors.SourceUnavailable("there is none")
+
+    async def main() -> None:
+        looks = SourceLooks(fetch)
+        sources = [variation(number).source for number in range(3 * MOST_IN_FLIGHT)]
+        for number, source in enumerate(sources):
+            looks.expect(source)
+            if number >= MOST_IN_FLIGHT:
+                await looks.wait(sources[number - MOST_IN_FLIGHT])
+        await looks.aclose()
+
+    simulate(main())
+    assert len(asked) == len(set(asked)) == 3 * MOST_IN_FLIGHT

@@ -62,6 +62,19 @@ def test_draws_are_within_their_ranges_and_the_same_each_time():
     assert {one["aspect_ratio"] for one in drawn} == {"1:1", "4:5"}
 
 
+@given(st.integers(0, 1000), st.integers(0, 1000), st.text(max_size=8))
+def test_both_ends_of_a_range_are_drawn_and_nothing_beside_it(one, other, name):
+    """Whatever hundredths they are: 2.2 is no whole number of them as floats go."""
+    low, high = sorted((one, other))
+    draws = min(1_000, 12 * (high - low + 1))
+    sweep = parse_sweep(f"[random]\ndraws = {draws}\nguidance = {{ from = {low / 100}, to = {high / 100} }}")
+    drawn = {setting["guidance"] for setting in dicts(sweep, name)}
+
+    assert {round(100 * value) for value in drawn} <= set(range(low, high + 1))
+    if high - low < 2:
+        assert drawn == {low / 100, high / 100}
+
+
 def test_more_draws_keep_the_first_ones_and_another_parameter_the_others():
     """What was paid for is wanted still."""
     more = dicts(parse_sweep(DRAWS.replace("draws = 8", "draws = 20")))
@@ -95,6 +108,7 @@ def test_no_text_is_one_setting():
         ("[random]\nguidance=[2]", "needs draws"),
         ("[random]\ndraws=true\nguidance=[2]", "needs draws"),
         ("[random]\ndraws=2\nguidance={from=4, to=2}", "no range from 4.0 to 2.0"),
+        ("[random]\ndraws=2\nguidance={from=2.001, to=2.009}", "in steps of 0.01: none from 2.001 to 2.009"),
         ("[random]\ndraws=2\naspect_ratio={from='1:1', to='4:5'}", "no range from 1:1 to 4:5"),
         ("[random]\ndraws=2\nguidance={low=2, high=4}", "a range is"),
         (f"[random]\ndraws={MAX_SETTINGS + 1}\nguidance=[2]", "are the most"),
