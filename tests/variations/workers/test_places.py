@@ -80,8 +80,8 @@ def test_each_replacement_names_the_one_it_replaces(caplog: pytest.LogCaptureFix
     led.gone, led.living = led.living, set()
     led.look()
     assert len(led.pool.started) == 4
-    told = [record.getMessage() for record in caplog.records]
-    assert told == [f"A worker is gone ({one}: Crashed): another one was started" for one in led.pool.started[:2]]
+    told = {record.getMessage() for record in caplog.records}
+    assert told == {f"A worker is gone ({one}: Crashed): another one was started" for one in led.pool.started[:2]}
 
 
 def test_one_that_never_begins_is_replaced_later_each_time_and_in_the_end_no_more() -> None:
