@@ -186,7 +186,7 @@ class Receipt:
     def has_new_images(self) -> bool:
         """Whether images may have come into the dataset: made now, fetched of what was open, or made by a dead run."""
         recovery = Recovery(**self.recovery) if self.recovery else Recovery()
-        return bool(self.kept or recovery.closed_run or recovery.has_changed)
+        return bool(self.dataset_rows) and bool(self.kept or recovery.closed_run or recovery.has_changed)
 
     @property
     def failed_percent(self) -> float:

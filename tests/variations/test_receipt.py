@@ -247,3 +247,23 @@ def test_what_was_not_made_was_not_made_again() -> None:
     made = (outcome(of=again), outcome("rejected", of=again, measures=blank))
     tally = tallied(outcome(), *made, outcome("rejected", of=again), outcome("failed", of=again))
     assert (tally.rerolled, tally.dropped) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("tally", "recovery", "rows", "is_new", "has_news"),
+    [
+        (Tally(kept=1), Recovery(), 1, True, True),
+        (Tally(failed=1), Recovery(), 1, False, True),
+        (Tally(), Recovery(kept=1, has_changed=True), 1, True, True),
+        (Tally(), Recovery("run-0"), 1, True, True),
+        (Tally(), Recovery("run-0"), 0, False, True),
+        (Tally(), Recovery(looked_for=1, still_unknown=1), 1, False, False),
+    ],
+    ids=["made", "failed", "fetched", "of a dead run", "of one that wrote nothing", "still unknown"],
+)
+def test_what_came_into_the_dataset_is_news(
+    tally: Tally, recovery: Recovery, rows: int, is_new: bool, has_news: bool
+) -> None:
+    """This run's, or what an earlier one left."""
+    receipt = Receipt.of(PLAN, tally, recovery=recovery, dataset_rows=rows)
+    assert (receipt.has_new_images, receipt.has_news) == (is_new, has_news)

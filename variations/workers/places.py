@@ -73,7 +73,7 @@ class Places:
         if done != self._done:
             self._done, self._in_vain = done, 0
         ended = await self._starter.ended(self._started - self._over.keys())
-        self._note_over({**dict.fromkeys(self._there & set(gone), NO_SIGN), **ended}, joined={*living, *gone})
+        self._note_over({**dict.fromkeys(sorted(self._there & set(gone)), NO_SIGN), **ended}, joined={*living, *gone})
         while len(self._there) < min(self._workers, shards_left) and self._may_start():
             if not await self._start():
                 break
