@@ -86,7 +86,8 @@ async def _examine_server(seen: _Seen) -> AsyncIterator[Finding]:
         for one in deployments:
             yield check_deployment(one)
         augment = next(one for one in deployments if one.name == AUGMENT)
-        yield await check_schedule(client, augment)
+        for finding in await _looked("schedule", check_schedule(client, augment), mend=_LOG):
+            yield finding
         if found := schedule.ours(augment.found):
             seen.parameters = found.parameters
         for finding in await _looked("next run", check_next_run(client, deployments), mend=_LOG):
