@@ -453,6 +453,9 @@ async def test_a_process_that_is_told_to_end(
     kept = len(read_dataset(dataset))
     assert f"({kept} kept, {12 - kept} left for the next run, " in str(run.state.message)
     assert 0 < kept == sandbox.bill().paid < 12
+    # What was made by then can be loaded.
+    card = await asyncio.to_thread(Path(dataset, "README.md").read_text, encoding="utf-8")
+    assert f"{kept} image variations" in card
     (finished,) = [event for event in await events_of(run, until="run.finished") if "finished" in event["event"]]
     assert finished["resource"]["variations.state"] == name
 
