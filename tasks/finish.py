@@ -60,4 +60,4 @@ async def _describe_in_haste(run: Run, plan: Plan, receipt: Receipt) -> None:
         async with asyncio.timeout(HASTE_SECONDS):
             await describe_dataset(run.job.destination, plan=plan)
     except (VariationsError, TimeoutError) as error:
-        get_run_logger().warning("The dataset's card was not written: %s", error or "there was no time")
+        get_run_logger().warning("The dataset's card was not written: %s", str(error) or "there was no time")

@@ -7,7 +7,6 @@ at it, goes on with the rest. What was let go on is written down, too; the run a
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from variations.errors import JournalDamaged, ObjectNotFound
-from variations.layout import RUNS_PREFIX, canary_key, canary_said_key, plan_key
-from variations.planned import read_planned
+from variations.layout import canary_key, canary_said_key
+from variations.planned import last_runs, read_planned
 from variations.storage import Storage
 from variations.texts import json_bytes
 
 logger = logging.getLogger(__name__)
 
 Said = Literal["passed", "allowed"]
-# Of so many runs it is asked whether they left a canary that waits; others may have come in between.
-LOOK_BACK: Final = 50
 _GOLDEN_RATIO: Final = (5**0.5 - 1) / 2
 
 
@@ -78,7 +75,7 @@ async def read_waiting(storage: Storage, source: str) -> list[str]:
     Raises:
         StorageError: the store says no, or what lies there is not what a run of ours wrote.
     """
-    for run_id in await _last_runs(storage):
+    for run_id in await last_runs(storage):
         try:
             planned = await read_planned(storage, run_id)
         except ObjectNotFound:
@@ -100,18 +97,6 @@ async def read_waiting(storage: Storage, source: str) -> list[str]:
                 f"{storage.uri_of(canary_key(run_id))}: it is no part of a plan; a run with canary 0 does without it"
             ) from error
     return []
-
-
-async def _last_runs(storage: Storage) -> list[str]:
-    """Return the ids of the last runs, newest first: by the second in them, and within one by when each was planned."""
-    names = sorted([name async for name in storage.folders(RUNS_PREFIX)], reverse=True)[:LOOK_BACK]
-    seconds = Counter(name.partition("-")[0] for name in names)
-    places: dict[str, tuple[str, float]] = {}
-    for name in names:
-        second = name.partition("-")[0]
-        entry = await storage.head(plan_key(name)) if seconds[second] > 1 else None
-        places[name] = (second, entry.modified.timestamp() if entry is not None else 0.0)
-    return sorted(names, key=places.__getitem__, reverse=True)
 
 
 async def write_chosen(storage: Storage, run_id: str, chosen: Chosen) -> None:

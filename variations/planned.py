@@ -1,6 +1,7 @@
 """A run's plan as it lies in the dataset: what any machine needs to know to make a shard of it."""
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from variations.splits import SplitRule
 from variations.storage import Storage
 from variations.texts import json_bytes
 
-# Of so many runs it is asked what was planned last.
+# So many runs are looked through; some may have planned nothing, or over another manifest.
 LOOK_BACK: Final = 50
 # Of how hard to go: what the run was asked for. The rest is each machine's own.
 OF_THE_RUN: Final = (
@@ -129,8 +130,7 @@ async def last_plan(storage: Storage) -> Plan | None:
     Raises:
         StorageError: the store says no.
     """
-    names = sorted([name async for name in storage.folders(RUNS_PREFIX)], reverse=True)
-    for name in names[:LOOK_BACK]:
+    for name in await last_runs(storage):
         try:
             planned = await read_planned(storage, name)
         except (ObjectNotFound, JournalDamaged):
@@ -139,3 +139,15 @@ async def last_plan(storage: Storage) -> Plan | None:
         if planned is not None:
             return planned.plan
     return None
+
+
+async def last_runs(storage: Storage) -> list[str]:
+    """Return the ids of the last runs, newest first: by the second in them, and within one by when each was planned."""
+    names = sorted([name async for name in storage.folders(RUNS_PREFIX)], reverse=True)[:LOOK_BACK]
+    seconds = Counter(name.partition("-")[0] for name in names)
+    places: dict[str, tuple[str, float]] = {}
+    for name in names:
+        second = name.partition("-")[0]
+        entry = await storage.head(plan_key(name)) if seconds[second] > 1 else None
+        places[name] = (second, entry.modified.timestamp() if entry is not None else 0.0)
+    return sorted(names, key=places.__getitem__, reverse=True)
