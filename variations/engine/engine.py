@@ -11,19 +11,19 @@ import contextlib
 import logging
 import random as random_module
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
 from variations import errors
-from variations.api.answers import shown_text
 from variations.api.client import Client
 from variations.api.download import OutputPolicy, fetch_output
 from variations.api.retry import backoff_seconds
 from variations.clock import Clock, SystemClock
 from variations.engine.budget import Budget, Granted
-from variations.engine.calls import OUTAGE_ITEMS, Calls
+from variations.engine.calls import Calls
+from variations.engine.collector import Collector
+from variations.engine.in_vain import InVain
 from variations.engine.limits import Limits
 from variations.engine.lost_submits import LostSubmits
 from variations.engine.outputs import OutputStore
@@ -39,29 +39,15 @@ from variations.engine.sources import SourceUrls
 from variations.engine.submitter import HISTORY_SECONDS, Submitter
 from variations.gate import Gate
 from variations.ledger.records import FoundIn, Record, Settled, Withdrawn
-from variations.models import (
-    Completed,
-    HistoryRecord,
-    Metrics,
-    Outcome,
-    OutcomeStatus,
-    Variation,
-)
+from variations.models import Completed, HistoryRecord, Outcome, Variation
 from variations.rolls import given_up_together, is_vacant, next_roll
 from variations.storage import Storage
-from variations.uris import public_uri
 
 logger = logging.getLogger(__name__)
 
 LAST_WORD_SECONDS: Final = 5.0
-# So many requests in a row whose images were all flagged and dropped: where half of them are, that is one chance in
-# four billion.
-FLAGGED_ITEMS: Final = 32
 # So long after the last submit, where nothing waits for a slot, the run is at its end.
 END_SECONDS: Final = 2.0
-# After acceptance these alone say for certain that no image is to be had; anything else leaves it unknown. An output
-# that could not be fetched is there for days.
-CERTAIN: Final = (errors.InferenceFailed, errors.OutputInvalid, errors.OutputMissing)
 
 
 class NoLog:
@@ -134,8 +120,7 @@ class Engine:
         self._slots = Slots(lambda: schedule.most_in_flight)
         # What is done and not yet stored is bounded too: where outputs cannot be had, nothing more is paid for.
         self._unsettled = Slots(lambda: schedule.most_in_flight + 2 * limits.max_images_in_memory)
-        self._paid_in_vain_in_a_row = 0
-        self._flagged_in_a_row = 0
+        self._in_vain = InVain()
         self.budget = Budget(limits.max_cost_usd, price_usd=limits.price_usd, more=more_budget)
         self._submitter = Submitter(
             client,
@@ -161,6 +146,14 @@ class Engine:
             looks=looks,
         )
         self.gate = gate
+        self._collector = Collector(
+            self._outputs,
+            with_outputs=self._poller.with_outputs,
+            budget=self.budget,
+            gate=gate,
+            clock=self.clock,
+            stop=self.stop,
+        )
         self._schedule = schedule
         self.stopped_by: errors.RunError | errors.RunPaused | None = None
 
@@ -309,7 +302,8 @@ class Engine:
         if not request.is_resumed:
             for outcome in made:
                 self.count(outcome)
-            self._check_what_is_paid(made)
+            if (in_vain := self._in_vain.reason_to_stop(made)) is not None:
+                self.stop(in_vain)
         return made
 
     async def _take_back(self, request: Request, log: Log) -> None:
@@ -321,11 +315,11 @@ class Engine:
 
     async def _made(self, request: Request, log: Log) -> list[Outcome]:
         try:
-            return await self._collect(request, await self._request(request, log))
+            return await self._collector.collect(request, await self._request(request, log))
         except NoMoreNew:
             return []
         except Exception as error:  # noqa: BLE001 - a bug in one item must not take the paid requests of others with it
-            return self._not_kept(request, error)
+            return self._collector.not_kept(request, error)
 
     async def _write_down(self, request: Request, made: list[Outcome], log: Log) -> None:
         variation_id = request.variation.variation_id
@@ -372,104 +366,6 @@ class Engine:
         finally:
             self._slots.release()
 
-    async def _collect(self, request: Request, completed: Completed) -> list[Outcome]:
-        """Fetch and store every wanted image of a finished request; what is missing of those is a row too."""
-        if not completed.outputs:
-            completed = await self._poller.with_outputs(request)
-        completed_at = self.clock.now()
-        wanted = request.variation.parameters.num_outputs
-        made = min(wanted, len(completed.outputs))
-        cost_usd = completed.metrics.cost_usd
-        shared_by = wanted if request.is_from_history else made
-        gate = request.gate or self.gate
-        cost_each = self.budget.price_usd if cost_usd is None else cost_usd / shared_by
-
-        async def keep(index: int) -> Outcome:
-            outcome = self._outcome(request, index, metrics=completed.metrics, completed_at=completed_at)
-            if index >= made:
-                return self._missing(request, outcome, made=made)
-            outcome = replace(outcome, cost_usd=cost_each, output_url=public_uri(completed.outputs[index].url))
-            try:
-                brought = await self._outputs.keep(
-                    request.variation, completed.outputs[index], output_index=index, gate=gate
-                )
-            except Exception as error:  # noqa: BLE001 - nor may one image take the others of its request with it
-                code, text = _code_and_text(error)
-                status = self._blame(request, error)
-                return replace(outcome, status=status, error_code=code, error=text, can_retry=_can_retry(error, status))
-            if brought.image is None:
-                return replace(
-                    outcome,
-                    status="rejected",
-                    measures=brought.measures,
-                    error_code=errors.Flagged.code,
-                    error=brought.reason,
-                    can_retry=request.variation.roll + 1 < gate.rolls,
-                )
-            return replace(outcome, status="kept", image=brought.image, measures=brought.measures)
-
-        brought = await asyncio.gather(*(keep(index) for index in request.wanted))
-        return given_up_together([*request.known, *brought])[len(request.known) :]
-
-    def _missing(self, request: Request, outcome: Outcome, *, made: int) -> Outcome:
-        """Return the row of an image that was wanted, and that the finished request does not name."""
-        if request.is_from_history:
-            # A single record names one output of several: the others were made, and may be found.
-            error: errors.ItemError = errors.RequestGone("forgotten by the API, and the history names no such output")
-            outcome = replace(outcome, status="unknown", cost_usd=self.budget.price_usd)
-        else:
-            error = errors.OutputMissing(f"asked for {request.variation.parameters.num_outputs}, the API made {made}")
-        return replace(outcome, error_code=error.code, error=error.message, can_retry=_can_retry(error, outcome.status))
-
-    def _not_kept(self, request: Request, error: Exception) -> list[Outcome]:
-        """Return the rows of a request that came to nothing; none if it was the run that ended before it left."""
-        status = self._blame(request, error)
-        if request.request_id is None and isinstance(error, errors.RunError | errors.RunPaused):
-            return []
-        code, text = _code_and_text(error)
-        return [
-            replace(
-                self._outcome(request, index),
-                status=status,
-                error_code=code,
-                error=text,
-                can_retry=_can_retry(error, status),
-                # What cannot be known is counted as spent.
-                cost_usd=self.budget.price_usd if status == "unknown" else 0.0,
-            )
-            for index in request.wanted
-        ]
-
-    def _blame(self, request: Request, error: Exception) -> OutcomeStatus:
-        """Say what an error makes of its item, and stop the run where it is not the item's alone."""
-        if isinstance(error, errors.RunError | errors.RunPaused):
-            self.stop(error)
-        if not isinstance(error, errors.VariationsError):
-            logger.error("an error that should not be, in %s", request.variation.variation_id, exc_info=error)
-        if isinstance(error, errors.ItemUnknown):
-            return "unknown"
-        return "unknown" if request.request_id is not None and not isinstance(error, CERTAIN) else "failed"
-
-    def _outcome(
-        self,
-        request: Request,
-        output_index: int,
-        *,
-        metrics: Metrics = Metrics(),  # noqa: B008 - frozen
-        completed_at: datetime | None = None,
-    ) -> Outcome:
-        return Outcome(
-            variation=request.variation,
-            output_index=output_index,
-            status="failed",
-            redux_image=request.source.public_url if request.source else None,
-            request_id=request.request_id,
-            submitted_at=request.submitted_at,
-            completed_at=completed_at,
-            metrics=metrics,
-            polls=request.polls,
-        )
-
     def count(self, outcome: Outcome) -> None:
         """Count an image of this run; those that earlier runs submitted are counted by whoever resumes them."""
         progress = self.progress
@@ -483,32 +379,6 @@ class Engine:
                 progress.unknown += 1
             case "rejected":
                 progress.dropped += outcome.is_dropped
-
-    def _check_what_is_paid(self, made: list[Outcome]) -> None:
-        """Stop where request after request is paid for and none brings an image: going on would only cost."""
-        if any(outcome.status == "kept" for outcome in made):
-            self._paid_in_vain_in_a_row = self._flagged_in_a_row = 0
-        elif any(outcome.status == "rejected" for outcome in made):
-            self._paid_in_vain_in_a_row = 0
-            self._flagged_in_a_row += 1
-            if self._flagged_in_a_row >= FLAGGED_ITEMS:
-                last = next(outcome.error for outcome in reversed(made) if outcome.is_dropped)
-                self.stop(
-                    errors.NothingPasses(
-                        f"{FLAGGED_ITEMS} paid requests in a row were flagged and dropped ({last}); look at their "
-                        "output_url, then run the same command with another threshold, or with on_flagged keep"
-                    )
-                )
-        elif any(outcome.cost_usd for outcome in made):
-            self._paid_in_vain_in_a_row += 1
-            if self._paid_in_vain_in_a_row >= OUTAGE_ITEMS:
-                last = f"{made[-1].error_code}: {made[-1].error}"
-                self.stop(
-                    errors.ServiceDown(
-                        f"{OUTAGE_ITEMS} paid requests in a row brought no image ({last}); "
-                        "see to it, then run the same command again"
-                    )
-                )
 
     async def _history_page(self, page: int, *, from_date: str, to_date: str) -> list[HistoryRecord]:
         return await self._calls.get(
@@ -525,16 +395,3 @@ class Engine:
 
     async def _back_off(self, attempt: int) -> None:
         await self.clock.sleep(backoff_seconds(attempt, random=self._random()))
-
-
-def _can_retry(error: Exception, status: OutcomeStatus) -> bool | None:
-    """Say of a failure whether trying it again can help."""
-    if status != "failed":
-        return None
-    return error.can_retry if isinstance(error, errors.ItemError) else True
-
-
-def _code_and_text(error: Exception) -> tuple[str, str]:
-    if isinstance(error, errors.VariationsError):
-        return error.code, error.message
-    return "internal_error", shown_text(f"{type(error).__name__}: {error}")

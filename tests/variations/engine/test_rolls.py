@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from variations import errors
-from variations.engine.engine import FLAGGED_ITEMS
+from variations.engine.in_vain import FLAGGED_ITEMS
 from variations.gate import Gate
 from variations.ledger.records import Accepted, Intended, Settled
 from variations.rolls import next_roll
