@@ -14,7 +14,7 @@ from variations.parameters import Parameters
 from variations.plan import Plan
 from variations.planning.recipe import Recipe
 from variations.planning.sweep import parse_sweep
-from variations.splits import SplitRule
+from variations.splits import AUGMENTED, SplitRule
 from variations.storage import Storage
 from variations.texts import json_bytes
 
@@ -95,7 +95,7 @@ def planned_bytes(
 
 def _split_rule(written: dict[str, Any]) -> SplitRule:
     ratios = tuple((name, share) for name, share in written.get("ratios", ()))
-    return SplitRule(**{**written, "ratios": ratios, "augmented": tuple(written.get("augmented", ("train",)))})
+    return SplitRule(**{**written, "ratios": ratios, "augmented": tuple(written.get("augmented", AUGMENTED))})
 
 
 async def read_planned(storage: Storage, run_id: str) -> Planned | None:

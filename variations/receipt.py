@@ -75,6 +75,7 @@ class Receipt:
     set_price_usd: float | None = None
     refused: int = 0
     limit_found: float | None = None
+    all_found_counted: bool = False
     failures: tuple[dict[str, Any], ...] = ()
     leaks: dict[str, Any] = field(default_factory=dict)
     gallery: str = ""
@@ -96,6 +97,7 @@ class Receipt:
         requests: Mapping[str, int] | None = None,
         refused: int = 0,
         limit_found: float | None = None,
+        all_found_counted: bool = False,
         held: Iterable[UnknownItem] = (),
         recovery: Recovery | None = None,
         stopped_by: str | None = None,
@@ -150,6 +152,7 @@ class Receipt:
             set_price_usd=set_price_usd,
             refused=refused,
             limit_found=limit_found,
+            all_found_counted=all_found_counted,
             failures=tuple(failures),
             leaks=plan.leaks,
             canary=canary,
@@ -286,11 +289,16 @@ class Receipt:
         return [("price", text)]
 
     def _limit(self) -> list[tuple[str, str]]:
-        if not self.refused or not self.limit_found:
-            return []
-        share = self.refused / max(1, sum(self.requests.values()))
-        text = f"about {self.limit_found:,.0f} a minute, as the API showed: it refused {self.refused:,} ({share:.1%})"
-        return [("request limit", text)]
+        lines = []
+        if self.refused and self.limit_found:
+            refused = f"{self.refused:,} ({self.refused / max(1, sum(self.requests.values())):.1%})"
+            text = f"about {self.limit_found:,.0f} a minute, as the API showed: it refused {refused}"
+            lines.append(("request limit", text))
+        if self.all_found_counted:
+            # The plan said otherwise, and so would the next one.
+            text = "not submits alone, as the API showed by refusing another request: set requests_counted to all"
+            lines.append(("requests counted", text))
+        return lines
 
     def _unknown_lines(self) -> list[tuple[str, str]]:
         lines = []

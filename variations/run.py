@@ -395,6 +395,7 @@ class Run:
             requests=self.engine.progress.requests,
             refused=self.engine.progress.refused,
             limit_found=self.engine.progress.limit_found,
+            all_found_counted=self.engine.progress.all_found_counted,
             held=self._held,
             recovery=self._recovery,
             stopped_by=reason.code if reason else None,

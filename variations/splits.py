@@ -22,6 +22,8 @@ from variations.errors import BadInput
 from variations.models import RejectedSource, Source
 
 SPLIT_COLUMN: Final = "split"
+# The splits that are varied, where nobody says another.
+AUGMENTED: Final = ("train",)
 _NAME: Final = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 _NAME_LENGTH: Final = 64
 # The folders of images that belong to no split.
@@ -45,22 +47,36 @@ class SplitRule:
 
     ratios: tuple[tuple[str, float], ...] = ()
     group_by: str = ""
-    augmented: tuple[str, ...] = ("train",)
+    augmented: tuple[str, ...] = AUGMENTED
 
     def among(self, labels: pa.Schema) -> "Splitter | None":
         """Return who splits the sources of a manifest with these labels; None where nothing says that they are split.
 
         Raises:
-            BadInput: a manifest that is split has no such label as `group_by`.
+            BadInput: the manifest has no such label as `group_by`; nothing could be in one of `augmented`; or
+                nothing is split, and yet what is to be done with splits is given.
         """
         column = _column(labels, SPLIT_COLUMN)
         if column is None and not self.ratios:
+            self._check_no_splits_are_meant()
             return None
+        others = [name for name in self.augmented if name not in dict(self.ratios)]
+        if column is None and others:
+            there = ", ".join(dict(self.ratios))
+            raise BadInput(f"augment_splits: {' and '.join(others)} would have no source; split_ratios name {there}")
         group_by = _column(labels, self.group_by) if self.group_by else None
         if self.group_by and group_by is None:
             there = ", ".join(labels.names) or "no label"
             raise BadInput(f"group_by: the manifest has no column {self.group_by!r}; it has {there}")
         return Splitter(self, column=column, group_by=group_by)
+
+    def _check_no_splits_are_meant(self) -> None:
+        given = "group_by" if self.group_by else "augment_splits" if self.augmented != AUGMENTED else None
+        if given is not None:
+            raise BadInput(
+                f"{given}: nothing is split, for the manifest has no column {SPLIT_COLUMN!r} and split_ratios is not "
+                f"given; give either, or leave {given} out"
+            )
 
     def __str__(self) -> str:
         ratios = ", ".join(f"{name} {share:.4g}" for name, share in self.ratios)
@@ -289,7 +305,6 @@ def _digest(group: str) -> bytes:
 
 
 def shown_splits(counts: dict[str, int], augmented: Sequence[str]) -> str:
-    """Return for people how many sources are in which split."""
-    return ", ".join(
-        f"{name} {count:,}{'' if name in augmented else ' (left as they are)'}" for name, count in counts.items()
-    )
+    """Return for people how many sources are in which split; one that is to be varied and has none is told, too."""
+    there = [f"{name} {count:,}{'' if name in augmented else ' (left as they are)'}" for name, count in counts.items()]
+    return ", ".join(there + [f"{name} 0 (in augment_splits)" for name in augmented if name not in counts])

@@ -58,6 +58,9 @@ def test_splits_that_are_not_there_are_named(manifest: Path, capsys: pytest.Capt
     code, said, _ = planned(capsys, "--augment-splits", "training")
     assert code == 2
     assert "augment_splits: no source is in training; the manifest has train 2, test 2" in said
+    code, said, _ = planned(capsys, "--augment-splits", "train,vall")
+    assert code == 0
+    assert "train 2, test 2 (left as they are), vall 0 (in augment_splits)" in said
     code, said, _ = planned(capsys, "--group-by", "patientid")
     assert code == 2
     assert "group_by: the manifest has no column 'patientid'; it has split, patient" in said

@@ -267,3 +267,11 @@ def test_what_came_into_the_dataset_is_news(
     """This run's, or what an earlier one left."""
     receipt = Receipt.of(PLAN, tally, recovery=recovery, dataset_rows=rows)
     assert (receipt.has_new_images, receipt.has_news) == (is_new, has_news)
+
+
+def test_what_the_api_showed_of_its_limit_is_told() -> None:
+    """What was set and is wrong, with what to set instead: the plan of the same receipt says it as it was set."""
+    shown = dict(replace(RECEIPT, requests={"submit": 60, "poll": 140}, refused=2, limit_found=60.0).lines())
+    assert shown["request limit"] == "about 60 a minute, as the API showed: it refused 2 (1.0%)"
+    assert "requests counted" not in shown
+    assert "set requests_counted to all" in dict(replace(RECEIPT, all_found_counted=True).lines())["requests counted"]

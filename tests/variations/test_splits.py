@@ -17,6 +17,7 @@ from variations.planning.recipe import Recipe
 from variations.splits import Groups, SplitRule, Splitter, named_leaks, parse_ratios, parse_splits
 
 RATIOS = parse_ratios("train=0.8, validation=0.1, test=0.1")
+WITHOUT_SPLIT = pa.schema([("weight", pa.float64())])
 LABELS = pa.schema([("Split", pa.string()), ("patient", pa.int64()), ("weight", pa.float64())])
 GROUPS = st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=60)
 
@@ -51,7 +52,22 @@ def test_the_manifests_word_is_taken_and_is_no_label_any_more() -> None:
 
 def test_nothing_is_split_where_nothing_says_so() -> None:
     """A manifest without a column and a job without ratios go on as they did."""
-    assert SplitRule(group_by="nowhere").among(pa.schema([("weight", pa.float64())])) is None
+    assert SplitRule().among(WITHOUT_SPLIT) is None
+
+
+@pytest.mark.parametrize("given", [{"group_by": "weight"}, {"augmented": ("train", "extra")}])
+def test_what_is_to_be_done_with_splits_is_refused_where_there_are_none(given: dict[str, Any]) -> None:
+    """Whoever says it takes the sources for split, and would train on what is to be tested with."""
+    with pytest.raises(BadInput, match=r"nothing is split, .* has no column 'split' and split_ratios is not given"):
+        SplitRule(**given).among(WITHOUT_SPLIT)
+
+
+def test_a_split_to_augment_that_no_ratio_names_is_refused() -> None:
+    """It would have no source; where the manifest has a column, another day's may have one."""
+    rule = SplitRule(RATIOS, augmented=("train", "validaton"))
+    with pytest.raises(BadInput, match=r"validaton would have no source; split_ratios name train, validation, test"):
+        rule.among(WITHOUT_SPLIT)
+    assert rule.among(LABELS) is not None
 
 
 @pytest.mark.parametrize("value", ["hold-out", "all", "a/b", "..", "", "x" * 65, "ab", "c3", None, float("nan")])

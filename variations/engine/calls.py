@@ -140,7 +140,7 @@ class Calls:
     def _refused(self, kind: str, sent_at: float, reset_seconds: float) -> None:
         self._progress.refused += 1
         if not self._count_all and kind in SAME_LIMIT:
-            self._count_all = True
+            self._count_all = self._progress.all_found_counted = True
             self._found_counted_at = self._clock.monotonic()
             self._rate.begin_again()
             self._found_counted()

@@ -20,6 +20,7 @@ class Progress:
         requests: calls made of the API, by kind.
         refused: of them for the plan's request limit (429).
         limit_found: requests a minute that the API allows, as it showed by refusing; None if it never did.
+        all_found_counted: the API showed that it counts polls, too, though it was told to count submits alone.
         stopping: why nothing more is submitted, if that is so.
     """
 
@@ -35,6 +36,7 @@ class Progress:
     requests: dict[str, int] = field(default_factory=dict)
     refused: int = 0
     limit_found: float | None = None
+    all_found_counted: bool = False
     stopping: str | None = None
 
     @property

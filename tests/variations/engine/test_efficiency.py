@@ -239,3 +239,4 @@ def test_a_setting_that_says_wrongly_that_polls_are_not_counted_is_found_out(cap
     assert stage.engine.progress.limit_found == pytest.approx(60, rel=0.15)
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "Set requests_counted to all" in record.getMessage()
+    assert stage.engine.progress.all_found_counted
