@@ -451,3 +451,14 @@ def run(
             return await stage.engine.run(wanted, log or MemoryLog()), stage
 
     return simulate(main())
+
+
+def statuses(outcomes: list[Outcome]) -> Counter[str]:
+    """Count the rows by status."""
+    return Counter(outcome.status for outcome in outcomes)
+
+
+def only(outcomes: list[Outcome]) -> Outcome:
+    """Return the one row."""
+    assert len(outcomes) == 1
+    return outcomes[0]

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from collections import Counter
 from typing import Any
 
 import httpx
@@ -25,14 +24,10 @@ from .simulation import (
     run,
     simulate,
     staged,
+    statuses,
     variation,
     variations,
 )
-
-
-def statuses(outcomes: list[Outcome]) -> Counter[str]:
-    """Count the rows by status."""
-    return Counter(outcome.status for outcome in outcomes)
 
 
 @pytest.mark.parametrize(
