@@ -32,7 +32,7 @@ chaos: setup  ## the proof: real processes killed, doubled and cut off, and 10,0
 	CHAOS_CEPH=1 $(BIN)/python -m pytest -q tests/chaos/test_ceph.py
 	$(BIN)/python -m tests.chaos --s3 ceph
 
-bench: setup  ## every performance claim, side by side with what one would do otherwise; some 15 minutes
+bench: setup  ## every performance claim, side by side with what one would do otherwise; some eleven minutes
 	$(BIN)/python -m benches
 
 check: setup  ## lint, format and types

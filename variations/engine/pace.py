@@ -118,6 +118,18 @@ class Pace:
         self._taken *= change
         self._taken_since *= change
 
+    def learn(self, limit: float) -> None:
+        """Go on at this process's share of a limit that another one found, unless this one found it itself.
+
+        Args:
+            limit: in requests a minute, of all workers together.
+        """
+        if self._known.limit is None:
+            share = limit / self._workers
+            self._known = self._before = _Known(min(self._most, MARGIN * share), share)
+            # As if the refusals that showed it had been this one's: more is tried as slowly.
+            self._refused_at = self._clock.monotonic()
+
     def begin_again(self) -> None:
         """Forget what was found of the limit."""
         self._known = self._before = self._first.times(1 / self._workers)

@@ -72,6 +72,10 @@ class RateLimit:
         """Go on at this process's share of the limit, which so many share from now on; what was learned is kept."""
         self._pace.divide(workers)
 
+    def learn(self, limit: float) -> None:
+        """Go on at this process's share of the limit in requests a minute that another worker found."""
+        self._pace.learn(limit)
+
     def begin_again(self) -> None:
         """Forget what was found of the limit: it was not all counted."""
         self._pace.begin_again()

@@ -7,6 +7,7 @@ import random as random_module
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from statistics import median
 from typing import Final
 
 from variations import errors
@@ -131,6 +132,9 @@ class WorkerRun:
             raise self.engine.stopped_by
         await self._roster.sign(self._sign())
         await self._divide()
+        # Who comes late, or in the place of another one, need not find it again.
+        if found := [sign.limit_found for sign in await self._roster.signs() if sign.limit_found]:
+            self.engine.rate.learn(median(found))
         self._beating = asyncio.create_task(self._beat())
 
     async def take(self) -> int | None:

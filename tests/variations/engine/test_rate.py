@@ -268,6 +268,28 @@ def test_what_a_worker_has_found_is_told_for_all_of_them() -> None:
     simulate(main())
 
 
+def test_what_another_worker_found_is_begun_with() -> None:
+    """At this one's share of it; what was found here is better, and what is told is the most."""
+
+    async def main() -> None:
+        clock = LoopClock()
+        rate = RateLimit(0, clock=clock, first_requests_per_minute=60)
+        rate.divide(4)
+        rate.learn(600)
+        assert rate.found == pytest.approx(600)
+        assert rate.requests_per_minute == pytest.approx(MARGIN * 150)
+        rate.learn(60)
+        assert rate.found == pytest.approx(600)
+        told = RateLimit(300, clock=clock)
+        told.divide(4)
+        told.learn(600)
+        assert told.requests_per_minute == pytest.approx(75)
+        times = await let_through(rate, 300)
+        assert most_in_a_minute(times) <= most_allowed(150)
+
+    simulate(main())
+
+
 def test_a_limit_that_rose_is_told_without_another_refusal() -> None:
     """What was taken in a minute in which nothing was refused is allowed."""
 

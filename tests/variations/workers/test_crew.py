@@ -6,6 +6,7 @@ import pytest
 
 from variations import errors
 from variations.engine.limits import Limits
+from variations.engine.pace import MARGIN
 from variations.errors import StoppedByUser
 from variations.receipt import Receipt
 from variations.workers.worker import COMING_SECONDS, SHARE_SECONDS
@@ -108,6 +109,22 @@ def test_no_slot_stays_empty_for_another_one() -> None:
         assert_all_there(await crew.receipt_of(parent))
 
     crewed(doing, limits=FAST, begin_after=(5.0, 5.0))
+
+
+def test_one_that_comes_late_begins_at_the_limit_that_the_others_found() -> None:
+    """At its share of it, and not at the first guess, or at no limit at all."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: bool(crew.workers()) and crew.accepted_by(crew.workers()[0]) >= 3)
+        first, second = crew.workers()
+        crew.runs[first.name].engine.progress.limit_found = 240.0
+        await crew.until(lambda: crew.accepted_by(second) >= 1)
+        rate = crew.runs[second.name].engine.rate
+        assert (rate.found, rate.requests_per_minute) == pytest.approx((240, 240 / 2 * MARGIN), rel=0.05)
+        assert (await crew.receipt_of(parent)).kept == ITEMS
+
+    crewed(doing, begin_after=(0.0, 30.0))
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_shards_are_taken_over() -> None:
