@@ -126,7 +126,9 @@ async def write_gallery(run: Run) -> str:
     logger = get_run_logger()
     try:
         written = await write_after_run(
-            run.job.destination, is_stopped=lambda: isinstance(run.engine.stopped_by, StoppedByUser)
+            run.job.destination,
+            run_id=run.run_id,
+            is_stopped=lambda: isinstance(run.engine.stopped_by, StoppedByUser),
         )
     except Exception as error:  # noqa: BLE001 - whatever it is, what was paid for is published, and no gallery is worth it
         logger.warning("The gallery was not written: %s", str(error) or type(error).__name__)

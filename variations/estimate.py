@@ -1,7 +1,7 @@
 """What a run would do, and what it would cost: the manifest read against what the dataset has."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from variations.api.http import default_http_client
 from variations.canary_choice import read_waiting
@@ -17,10 +17,11 @@ from variations.models import RejectedSource, Source
 from variations.plan import Plan
 from variations.planning.plan_shards import Spool
 from variations.planning.planner import Planner
+from variations.planning.sweep import Sweep
 from variations.recovery import peek
 from variations.source_hashes import SourceHashes
 from variations.source_images import SourceImages
-from variations.splits import shown_splits
+from variations.splits import nothing_is_split
 from variations.storage import open_storage
 
 
@@ -88,11 +89,14 @@ async def read_manifest(
     async with fetch_manifest(job.source, uri_column=job.uri_column, id_column=job.id_column) as manifest:
         check_labels(manifest.label_schema)
         splits = job.recipe.splits
+        splitter = splits.among(manifest.label_schema)
+        if splitter is None and job.leaks.is_fatal:
+            raise nothing_is_split("fail_on_leak", manifest.label_schema)
         planner = Planner(
             job.recipe,
             known=known,
             labels=manifest.label_schema,
-            splitter=splits.among(manifest.label_schema),
+            splitter=splitter,
             spool=spool,
             resubmit=resubmit,
             check=check,
@@ -101,10 +105,8 @@ async def read_manifest(
         leaks = await _leaks(job, planner, manifest, known=known, hashes=hashes, check=check, on_look=on_look)
     counts = planner.counts
     if counts.splits and not counts.splits.keys() & set(splits.augmented):
-        raise BadInput(
-            f"augment_splits: no source is in {' or '.join(splits.augmented)}; the manifest has "
-            f"{shown_splits(counts.splits, tuple(counts.splits))}"
-        )
+        there = ", ".join(f"{name} {count:,}" for name, count in counts.splits.items())
+        raise BadInput(f"augment_splits: no source is in {' or '.join(splits.augmented)}; the manifest has {there}")
     expected = counts.forecast(limits)
     plan = Plan(
         run_id=run_id,
@@ -134,16 +136,24 @@ async def read_manifest(
         requests_counted="polls counted" if limits.count_all_requests else "submits alone",
         max_in_flight=expected.in_flight,
         max_cost_usd=limits.max_cost_usd,
-        sweep=str(job.recipe.sweep) if job.recipe.sweep else "",
+        sweep=_sweep_text(job.recipe.sweep, counts.not_swept),
         max_per_source=job.recipe.max_per_source,
-        splits=shown_splits(counts.splits, splits.augmented),
-        split_rule=str(splits) if counts.splits else "",
+        splits=splitter.shown(counts.splits) if splitter and counts.splits else "",
+        split_rule=str(splitter) if counts.splits else "",
         leaks=leaks.as_dict() if leaks else {},
         max_canary_percent=job.recipe.max_canary_percent,
         rejected_rows=tuple(f"row {row.row}: {row.reason}" for row in planner.first_rejected),
     )
     canary = min(job.recipe.canary, counts.new)
     return planner, plan.with_canary(canary, new=canary)
+
+
+def _sweep_text(sweep: Sweep, not_swept: Mapping[str, int]) -> str:
+    """Return a sweep in words, and where a source sets one of its parameters itself: that is not swept."""
+    if not sweep:
+        return ""
+    themselves = [f"{count:,} source{'s set' if count > 1 else ' sets'} {name}" for name, count in not_swept.items()]
+    return f"{sweep}; {', '.join(themselves)} in the manifest" if themselves else str(sweep)
 
 
 async def _leaks(

@@ -13,6 +13,9 @@ _LONGEST_SAMPLE: Final = 200
 
 _AGAIN: Final = "start again with retry = failed"
 _BY_ITSELF: Final = "nothing: the next run, or recover, looks for it; it is not submitted again by itself"
+_LEFT_ALONE: Final = "leave it: another request would pay again for the other images of its request"
+# What only happens to one image of several: those that fail together are refused by the API, and by these words.
+_OF_ONE_IMAGE: Final = (errors.OutputMissing.code, errors.OutputInvalid.code)
 _TO_DO: Final = {
     errors.InvalidRequest.code: "change the parameter, or the row of the manifest, that the text names",
     errors.SourceUnavailable.code: f"make the source readable for the API, then {_AGAIN}",
@@ -67,6 +70,8 @@ class Failures:
             return _TO_DO[self.code]
         if self.status == "unknown":
             return _BY_ITSELF
+        if self.can_retry is False and self.code in _OF_ONE_IMAGE:
+            return _LEFT_ALONE
         if self.can_retry is False:
             return "leave it, or try another source: the same request would be refused again"
         return _AGAIN

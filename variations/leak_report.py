@@ -99,14 +99,15 @@ class LeakReport:
 
     def _named(self, most: int) -> list[tuple[str, str]]:
         lines = []
-        for count, samples in (
-            (self.groups, self.group_samples),
-            (self.moved, self.moved_samples),
-            (self.similar, tuple(pair_text(pair) for pair in self.pairs)),
-        ):
+        for samples in (self.group_samples, self.moved_samples, tuple(pair_text(pair) for pair in self.pairs)):
             lines += [("leak", text) for text in samples[:most]]
-            if count and len(samples) > most:
+            if len(samples) > most:
                 lines.append(("leak", "… and more of this kind, in the plan's file"))
+        # Of copies that are the same to the last bit, two are named.
+        named = {(pair[side]["source_id"], pair[side]["row"]) for pair in self.pairs for side in ("one", "other")}
+        if len(self.pairs) <= most and self.similar > len(named):
+            more = self.similar - len(named)
+            lines.append(("leak", f"… and {more:,} more that look{'s' * (more == 1)} like one of these"))
         return lines
 
     def _not_looked_at(self, most: int) -> list[tuple[str, str]]:
@@ -127,8 +128,9 @@ class LeakReport:
         """Return what a run that must not leak ends with; it names the first few, and what to do."""
         named = "; ".join(text for _, text in self._named(3))
         return LeakFound(
-            f"{self.summary()}: {named}. Nothing was submitted: put them into one split (a column that they have in "
-            "common as group_by does it), leave one out, or go on without fail_on_leak"
+            f"{self.summary()}: {named}. Nothing was submitted: put them into one split (in the manifest's column "
+            "split, or, where a hash splits, by group_by with a column that they have in common), leave one out, or go "
+            "on without fail_on_leak"
         )
 
 

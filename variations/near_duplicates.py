@@ -42,7 +42,7 @@ class NearDuplicates:
 
     Attributes:
         images: how many look like one in another split.
-        samples: pairs of them, the nearest first, at most one for each image that is not in the largest split.
+        samples: pairs of them, the nearest first: with each image the one that is most like it.
         is_whole: whether all were compared; if so many look alike that it would take too long, not all were.
     """
 
@@ -117,9 +117,9 @@ class _Found:
         self._known = known
         self._most = most
         self.is_alike = known.is_mixed.copy()
-        # Of each asking hash its nearest one, and how near that is.
+        # Of each hash its nearest one, and how near that is.
         self._nearest: dict[int, tuple[int, int]] = {}
-        for number in np.flatnonzero(known.is_mixed)[:most].tolist():
+        for number in np.flatnonzero(known.is_mixed)[: 2 * most].tolist():
             self._nearest[number] = (0, number)
 
     def add(self, ours: _Numbers, theirs: _Numbers, max_distance: int) -> None:
@@ -139,19 +139,20 @@ class _Found:
 
     def _note(self, ours: _Numbers, theirs: _Numbers, distances: npt.NDArray[np.uint8]) -> None:
         for at in np.argsort(distances, kind="stable")[: self._most].tolist():
-            one, other, distance = int(ours[at]), int(theirs[at]), int(distances[at])
-            # The same pair, seen from its other side, is told already.
-            if self._nearest.get(other, (0, -1))[1] != one:
+            distance = int(distances[at])
+            for one, other in ((int(ours[at]), int(theirs[at])), (int(theirs[at]), int(ours[at]))):
                 self._nearest[one] = min(self._nearest.get(one, (BITS, -1)), (distance, other))
-        if len(self._nearest) > 2 * self._most:
-            best = sorted(self._nearest.items(), key=lambda item: item[1])[: self._most]
+        # Two hashes may be each other's nearest, which is one pair.
+        if len(self._nearest) > 4 * self._most:
+            best = sorted(self._nearest.items(), key=lambda item: item[1])[: 2 * self._most]
             self._nearest = dict(best)
 
     def pairs(self, splits: npt.NDArray[np.uint16]) -> tuple[Alike, ...]:
         """Return the nearest ones, as images."""
         known = self._known
         found = []
-        for one, (distance, other) in sorted(self._nearest.items(), key=lambda item: (item[1][0], item[0])):
+        pairs = {(distance, min(one, other), max(one, other)) for one, (distance, other) in self._nearest.items()}
+        for distance, one, other in sorted(pairs):
             first = int(known.order[known.starts[one]])
             # Where a hash is in several splits, its last image is in another one than its first.
             last = int(known.order[known.ends[other] - 1])

@@ -205,9 +205,12 @@ class Settler:
         """Write down the end of a request whose images were not fetched while they were there: paid, and gone."""
         error = errors.RequestGone("its image was not fetched in the 7 days that it was there")
         images = []
-        for image in item.outcomes(variation, price_usd=self._price_usd):
+        outcomes = item.outcomes(variation, price_usd=self._price_usd)
+        # Another request would pay again for those that there are.
+        can_retry = all(image.status in {"failed", "unknown"} for image in outcomes)
+        for image in outcomes:
             if image.status == "unknown":
-                gone = replace(image, status="failed", error_code=error.code, error=error.message, can_retry=True)
+                gone = replace(image, status="failed", error_code=error.code, error=error.message, can_retry=can_retry)
                 self._count([gone], {})
                 images.append(gone.without_variation())
             else:

@@ -6,6 +6,7 @@ chain of variations in it: none of them is paid twice.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from variations.identity import rerolled
 from variations.ledger.story import Item, Story
@@ -26,18 +27,24 @@ def is_vacant(images: Iterable[ImageOutcome]) -> bool:
     return "rejected" in statuses and not statuses & {"kept", "unknown"}
 
 
-def given_up_together(images: Sequence[Outcome]) -> list[Outcome]:
-    """Return what became of a request's images: where its place is to be filled anew, what failed beside what was
-    flagged is given up with it. Its place has its image then, or fails with the request that is made for it.
+def settled_together(images: Sequence[Outcome]) -> list[Outcome]:
+    """Return what became of a request's images, where that of one depends on the others.
+
+    Where its place is to be filled anew, what failed beside what was flagged is given up with it: its place has its
+    image then, or fails with the request that is made for it. Else what failed beside one that was made is not tried
+    again: another request would pay for that one again.
     """
-    if not is_vacant(images) or not any(image.status == "rejected" and image.can_retry for image in images):
-        return list(images)
-    return [
-        replace(image, status="rejected", can_retry=True, error=f"{image.error}; made again with what was flagged")
-        if image.status == "failed"
-        else image
-        for image in images
-    ]
+    if is_vacant(images) and any(image.status == "rejected" and image.can_retry for image in images):
+        again: dict[str, Any] = {"status": "rejected", "can_retry": True}
+        return [
+            replace(image, **again, error=f"{image.error}; made again with what was flagged")
+            if image.status == "failed"
+            else image
+            for image in images
+        ]
+    if any(image.status in {"kept", "rejected"} for image in images):
+        return [replace(image, can_retry=False) if image.status == "failed" else image for image in images]
+    return list(images)
 
 
 def with_rolls(planned: Mapping[str, Variation], story: Story) -> dict[str, Variation]:

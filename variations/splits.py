@@ -5,11 +5,12 @@ with. Where the manifest does not say it, a hash of the group does: it stays the
 order its rows stand. Names are those that Hugging Face's `datasets` takes, for a split is a folder of images.
 """
 
+import difflib
 import hashlib
 import math
 import re
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -58,7 +59,9 @@ class SplitRule:
         """
         column = _column(labels, SPLIT_COLUMN)
         if column is None and not self.ratios:
-            self._check_no_splits_are_meant()
+            given = "group_by" if self.group_by else "augment_splits" if self.augmented != AUGMENTED else None
+            if given is not None:
+                raise nothing_is_split(given, labels)
             return None
         others = [name for name in self.augmented if name not in dict(self.ratios)]
         if column is None and others:
@@ -70,18 +73,15 @@ class SplitRule:
             raise BadInput(f"group_by: the manifest has no column {self.group_by!r}; it has {there}")
         return Splitter(self, column=column, group_by=group_by)
 
-    def _check_no_splits_are_meant(self) -> None:
-        given = "group_by" if self.group_by else "augment_splits" if self.augmented != AUGMENTED else None
-        if given is not None:
-            raise BadInput(
-                f"{given}: nothing is split, for the manifest has no column {SPLIT_COLUMN!r} and split_ratios is not "
-                f"given; give either, or leave {given} out"
-            )
 
-    def __str__(self) -> str:
-        ratios = ", ".join(f"{name} {share:.4g}" for name, share in self.ratios)
-        by = f"by a hash of {self.group_by or 'the source'} ({ratios})"
-        return by if self.ratios else "as the manifest says"
+def nothing_is_split(given: str, labels: pa.Schema) -> BadInput:
+    """Return the error of a setting that only means something where sources are split."""
+    near = difflib.get_close_matches(SPLIT_COLUMN, labels.names, n=1)
+    return BadInput(
+        f"{given}: nothing is split, for the manifest has no column {SPLIT_COLUMN!r}"
+        + (f" (its column {near[0]!r} is not called so)" if near else "")
+        + f" and split_ratios is not given; give either, or leave {given} out"
+    )
 
 
 def _column(labels: pa.Schema, name: str) -> str | None:
@@ -101,11 +101,27 @@ class Splitter:
     """
 
     def __init__(self, rule: SplitRule, *, column: str | None, group_by: str | None) -> None:
+        self._rule = rule
         self._augmented = frozenset(rule.augmented)
         self._column = column
         self._group_by = group_by
         self._names = [name for name, _ in rule.ratios]
         self._bounds = np.cumsum([share for _, share in rule.ratios])
+
+    def __str__(self) -> str:
+        ratios = ", ".join(f"{name} {share:.4g}" for name, share in self._rule.ratios)
+        by_hash = f"by a hash of {self._group_by or 'the source'} ({ratios})"
+        if self._column is None:
+            return by_hash
+        return f"as the manifest says, else {by_hash}" if ratios else "as the manifest says"
+
+    def shown(self, counts: dict[str, int]) -> str:
+        """Return for people how many sources are in which split; one that has none and was to is told, too."""
+        there = dict.fromkeys([*self._names, *counts, *self._rule.augmented], 0) | counts
+        return ", ".join(
+            f"{name} {count:,}{'' if name in self._augmented else ' (left as they are)'}"
+            for name, count in there.items()
+        )
 
     def other_labels(self, labels: pa.Schema) -> pa.Schema:
         """Return the labels that are left: the split has a column of its own in the dataset."""
@@ -247,7 +263,11 @@ def parse_ratios(text: str) -> tuple[tuple[str, float], ...]:
     """
     ratios: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, share = (one.strip() for one in part.partition("="))
+        name, is_said, share = (one.strip() for one in part.partition("="))
+        if not is_said:
+            raise BadInput(f"split_ratios: {part!r} is no name and share, as train=0.8 is")
+        if name in ratios:
+            raise BadInput(f"split_ratios: {name} is there twice")
         try:
             check_split(name)
             ratios[name] = float(share)
@@ -302,9 +322,3 @@ def _key(group: str) -> int:
 
 def _digest(group: str) -> bytes:
     return hashlib.blake2b(b"split\0" + group.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def shown_splits(counts: dict[str, int], augmented: Sequence[str]) -> str:
-    """Return for people how many sources are in which split; one that is to be varied and has none is told, too."""
-    there = [f"{name} {count:,}{'' if name in augmented else ' (left as they are)'}" for name, count in counts.items()]
-    return ", ".join(there + [f"{name} 0 (in augment_splits)" for name in augmented if name not in counts])

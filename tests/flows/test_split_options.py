@@ -52,6 +52,15 @@ def test_without_a_group_each_source_is_one(manifest: Path, capsys: pytest.Captu
     assert "by a hash of the source (train 0.5, test 0.5)" in said
 
 
+def test_a_leak_cannot_be_looked_for_where_nothing_is_split(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whose column of splits is misspelt would have his test images varied, and hear that nothing leaks."""
+    manifest.write_text(manifest.read_text().replace("split", "splt", 1))
+    code, said, _ = planned(capsys, "--fail-on-leak")
+    assert code == 2
+    assert "fail_on_leak: nothing is split, for the manifest has no column 'split'" in said
+    assert "its column 'splt' is not called so" in said
+
+
 def test_splits_that_are_not_there_are_named(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing would be made, and that is hardly what was meant."""
     del manifest
@@ -60,7 +69,7 @@ def test_splits_that_are_not_there_are_named(manifest: Path, capsys: pytest.Capt
     assert "augment_splits: no source is in training; the manifest has train 2, test 2" in said
     code, said, _ = planned(capsys, "--augment-splits", "train,vall")
     assert code == 0
-    assert "train 2, test 2 (left as they are), vall 0 (in augment_splits)" in said
+    assert "train 2, test 2 (left as they are), vall 0" in said
     code, said, _ = planned(capsys, "--group-by", "patientid")
     assert code == 2
     assert "group_by: the manifest has no column 'patientid'; it has split, patient" in said

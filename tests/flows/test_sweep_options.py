@@ -35,6 +35,17 @@ def test_several_options_make_a_grid(plan):
     assert "10, at most 5 a source" in said
 
 
+def test_a_parameter_that_the_manifest_sets_itself_is_told(plan, tmp_path):
+    """It is not swept, so there are fewer images than settings."""
+    (tmp_path / "manifest.csv").write_text(
+        "url,guidance\nhttps://images.example.com/a.jpg,2.5\nhttps://images.example.com/b.jpg,\n"
+    )
+    code, said, planned = plan("--sweep", "guidance=2,4", "--sweep", "aspect_ratio=1:1,16:9")
+
+    assert (code, planned["variations"]) == (0, 2 + 4)
+    assert "1 source sets guidance in the manifest" in " ".join(said.split())
+
+
 def test_a_file_says_it_too(plan, tmp_path):
     """With several outputs a request."""
     (tmp_path / "sweep.toml").write_text("[random]\ndraws = 4\nguidance = { from = 2, to = 4 }\n")

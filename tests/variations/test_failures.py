@@ -43,6 +43,13 @@ def test_a_reason_that_can_be_tried_again_is_apart_from_one_that_cannot() -> Non
     assert tally.errors == {"inference_failed": 3}
 
 
+def test_an_image_that_a_request_did_not_make_is_left_alone() -> None:
+    """Trying again would pay for the others of its request again, so it is not what a person is told to do."""
+    (row,) = failure_table(as_values(tallied(error_code="output_missing", can_retry=False).failures.values()))
+    assert (row["again?"], str(row["what to do"]).partition(":")[0]) == ("no", "leave it")
+    assert "other images of its request" in str(row["what to do"])
+
+
 def test_what_is_unknown_is_not_for_a_person_to_do() -> None:
     """The next run looks for it."""
     tally = Tally()

@@ -92,6 +92,20 @@ async def test_a_planted_copy_is_found_and_named(scene: Scene, edits: dict[str, 
     assert said["leak"].startswith("05_coffee_rgb in train (row 3) looks like cup in test (row 8)")
 
 
+async def test_all_that_look_like_one_are_named_or_counted(scene: Scene) -> None:
+    """Who leaves out the two that are named would otherwise keep a third."""
+    splits = CLEAN | {"cup.jpg": "test", "small.jpg": "train", "same.jpg": "train"}
+    small, cup = edited("05_coffee_rgb.png", scale=0.5), edited("05_coffee_rgb.png", quality=30)
+    await furnish(scene, splits, {"cup.jpg": cup, "small.jpg": small, "same.jpg": small})
+    report = await leaks(scene)
+    assert report.similar == 4
+    named = {pair[side]["source_id"] for pair in report.pairs for side in ("one", "other")}
+    assert named < {"05_coffee_rgb", "cup", "small", "same"}
+    more = report.similar - len(named)
+    assert more >= 1
+    assert ("leak", f"… and {more} more that look{'s' * (more == 1)} like one of these") in report.lines()
+
+
 async def test_pictures_of_different_things_are_none(any_scene: Scene) -> None:
     """In a folder and in a bucket; that they were looked at is told."""
     await furnish(any_scene, CLEAN)

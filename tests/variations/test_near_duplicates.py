@@ -54,6 +54,9 @@ def test_it_finds_what_comparing_each_with_each_would(crowd: tuple[list[int], li
     assert came.images == len({image for pair in pairs for image in pair})
     assert bool(came.samples) == bool(pairs)
     assert all(pairs[one.one, one.other] == one.distance for one in came.samples)
+    # None that is alike goes without being named, but for copies of one that is.
+    named = {hashes[image] for pair in came.samples for image in (pair.one, pair.other)}
+    assert named == {hashes[image] for pair in pairs for image in pair}
     assert [one.distance for one in came.samples] == sorted(one.distance for one in came.samples)
     if pairs:
         assert came.samples[0].distance == min(pairs.values())

@@ -228,7 +228,8 @@ def test_an_image_lies_in_the_folder_of_its_split() -> None:
     [
         ("train=0.8, test=0.1", "adds up to 0.9, and not to 1"),
         ("train=1, test=0", "a share is above 0"),
-        ("train", "could not convert"),
+        ("train", "is no name and share, as train=0.8 is"),
+        ("train=0.8, train=0.2", "train is there twice"),
         ("hold-out=1", "can be no split"),
         ("train=nan", "a share is above 0"),
     ],
@@ -253,3 +254,22 @@ def test_a_group_that_is_no_column_is_named_with_those_there_are() -> None:
     """Before anything is read."""
     with pytest.raises(BadInput, match=r"no column 'patient_id'; it has Split, patient, weight"):
         SplitRule(group_by="patient_id").among(LABELS)
+
+
+def test_the_rule_is_told_as_it_is_applied() -> None:
+    """The manifest's word goes before the hash, so that is told first; and a split that is empty is told, too."""
+    by_hash = "by a hash of patient (train 0.8, validation 0.1, test 0.1)"
+    without_split = pa.schema([("patient", pa.int64())])
+    assert str(splitter()) == "as the manifest says"
+    assert str(splitter(ratios=RATIOS, group_by="patient", labels=without_split)) == by_hash
+    both = splitter(ratios=RATIOS, group_by="patient", augmented=("train", "extra"))
+    assert str(both) == f"as the manifest says, else {by_hash}"
+    shown = both.shown({"test": 2, "other": 1, "train": 30})
+    left = "(left as they are)"
+    assert shown == f"train 30, validation 0 {left}, test 2 {left}, other 1 {left}, extra 0"
+
+
+def test_a_column_that_is_nearly_called_split_is_named() -> None:
+    """Whoever asks for what only splits have may have misspelt it."""
+    with pytest.raises(BadInput, match=r"^augment_splits: nothing is split, .*its column 'splt' is not called so"):
+        SplitRule(augmented=("test",)).among(pa.schema([("label", pa.string()), ("splt", pa.string())]))

@@ -15,7 +15,7 @@ from variations.engine.outputs import OutputStore
 from variations.engine.request import Request
 from variations.gate import Gate
 from variations.models import Completed, Metrics, Outcome, OutcomeStatus
-from variations.rolls import given_up_together
+from variations.rolls import settled_together
 from variations.uris import public_uri
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Collector:
             return replace(outcome, status="kept", image=brought.image, measures=brought.measures)
 
         brought = await asyncio.gather(*(keep(index) for index in request.wanted))
-        return given_up_together([*request.known, *brought])[len(request.known) :]
+        return settled_together([*request.known, *brought])[len(request.known) :]
 
     def _missing(self, request: Request, outcome: Outcome, *, made: int) -> Outcome:
         """Return the row of an image that was wanted, and that the finished request does not name."""

@@ -40,7 +40,7 @@ from variations.engine.submitter import HISTORY_SECONDS, Submitter
 from variations.gate import Gate
 from variations.ledger.records import FoundIn, Record, Settled, Withdrawn
 from variations.models import Completed, HistoryRecord, Outcome, Variation
-from variations.rolls import given_up_together, is_vacant, next_roll
+from variations.rolls import is_vacant, next_roll, settled_together
 from variations.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -327,7 +327,7 @@ class Engine:
             if request.intended_at is not None and not request.may_be_accepted:
                 await log.append(Withdrawn(variation_id=variation_id, reason="the run stopped before it was submitted"))
         elif not (request.is_resumed and all(outcome.status == "unknown" for outcome in made)):
-            all_of_it = given_up_together(sorted([*request.known, *made], key=lambda outcome: outcome.output_index))
+            all_of_it = settled_together(sorted([*request.known, *made], key=lambda outcome: outcome.output_index))
             images = tuple(outcome.without_variation() for outcome in all_of_it)
             await log.append(Settled(variation_id=variation_id, images=images))
 

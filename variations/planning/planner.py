@@ -51,6 +51,7 @@ class Counts:
         most_rerolled: images that may be made besides, at the most, where all that is made is flagged.
         uploads: new sources that are local files.
         splits: usable rows by split, where they are split.
+        not_swept: usable rows that set a parameter of the sweep themselves, by its name.
     """
 
     sources: int = 0
@@ -69,6 +70,7 @@ class Counts:
     most_rerolled: int = 0
     uploads: int = 0
     splits: dict[str, int] = field(default_factory=dict)
+    not_swept: dict[str, int] = field(default_factory=dict)
 
     def shard_size(self) -> int:
         """Return how many variations a shard holds: one in a small run, more in a large one."""
@@ -131,6 +133,7 @@ class Planner:
     ) -> None:
         self._resubmit = resubmit
         self._recipe = recipe
+        self._swept = recipe.sweep.names
         self._known = known
         self._labels = labels if splitter is None else splitter.other_labels(labels)
         self._splitter = splitter
@@ -201,6 +204,8 @@ class Planner:
     def _wanted(self, source: Source) -> list[PlannedRow]:
         counts = self.counts
         wanted = []
+        for name in self._swept & source.overrides.keys() if source.overrides else ():
+            counts.not_swept[name] = counts.not_swept.get(name, 0) + 1
         most_rolls = self._recipe.gate.rolls
         is_duplicate = True
         for number, (name, seed, shared) in enumerate(wanted_of(source, self._recipe)):

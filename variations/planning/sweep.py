@@ -89,6 +89,11 @@ class Sweep:
         count = f"{len(self.settings)} setting{'s' * (len(self.settings) != 1)}"
         return f"{count}: {axes}" if axes else f"{count}, as listed"
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The parameters that are swept."""
+        return frozenset(axis.name for axis in self.axes) | {name for setting in self.settings for name, _ in setting}
+
     def settings_of(self, source: str, *, at_most: int = 0) -> Sequence[Setting]:
         """Return what a source is varied with.
 

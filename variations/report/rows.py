@@ -109,6 +109,12 @@ def _drawn(rows: pa.RecordBatch, *, share: float) -> list[bool]:
     return [is_in[name] for name in names]
 
 
+def sources_of(rows: pa.Table, run_id: str) -> set[str]:
+    """Return the URIs of the sources that a run submitted; what its manifest may not name is not among them."""
+    is_of_run = pc.and_(pc.equal(rows.column("run_id"), run_id), pc.greater(rows.column("attempt"), 0))
+    return set(rows.filter(is_of_run).column("source_uri").drop_null().to_pylist())
+
+
 def columns_of(table: pa.Table) -> list[dict[str, Any]]:
     """Return the columns, in the order in which they stand beside an image."""
     groups = list(GROUPS)

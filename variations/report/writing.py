@@ -20,7 +20,7 @@ from variations.report.figures import read_figures, read_runs
 from variations.report.leaks import last_leaks, leak_data, picture_names, source_picture
 from variations.report.page import write_page
 from variations.report.pictures import OnProgress, Pictures
-from variations.report.rows import MOST_ROWS, Shown, columns_of, read_shown
+from variations.report.rows import MOST_ROWS, Shown, columns_of, read_shown, sources_of
 from variations.report.thumbnails import MIME_TYPE, Thumbnails
 from variations.storage import Storage
 
@@ -74,6 +74,7 @@ async def write_report(
     storage: Storage,
     *,
     local_sources: bool = False,
+    own_run: str = "",
     most_rows: int = MOST_ROWS,
     on_progress: OnProgress = lambda done, wanted: None,  # noqa: ARG005 - whoever does not watch
     is_enough: Callable[[], bool] = lambda: False,
@@ -88,6 +89,7 @@ async def write_report(
         storage: the dataset.
         local_sources: read sources that are files of this machine, though the dataset lies elsewhere. Whoever may
             write the dataset's metadata names them, so this is for those who made it here.
+        own_run: the run that made it on this machine: sources that are files are shown of this one at least.
         most_rows: of a larger dataset some sources are shown, with all of their variations.
         on_progress: is told how many pictures are done, of how many.
         is_enough: asked before each picture that is not known from an earlier report; from when it says so none is
@@ -108,9 +110,12 @@ async def write_report(
     names = _Names.of(shown, of_leaks=picture_names(leaks))
     thumbnails = Thumbnails(storage)
     await thumbnails.load()
-    is_local = storage.uri.startswith("file:")
+    own = set(names.uris.values())
+    if not (local_sources or storage.uri.startswith("file:")):
+        own = sources_of(shown.table, own_run)
+        own.update(picture_names(last_leaks(run for run in runs if run["run_id"] == own_run)).values())
     async with _client(http) as client:
-        pictures = Pictures(storage, thumbnails, side=names.side, local_sources=is_local or local_sources, http=client)
+        pictures = Pictures(storage, thumbnails, side=names.side, local_sources=own, http=client)
         await pictures.make(names.keys, names.uris, on_progress=on_progress, is_enough=is_enough)
     order = [name for name in names.in_order if thumbnails.get(name) is not None]
     data = {

@@ -129,6 +129,10 @@ def test_fewer_images_than_asked_are_failed_rows_for_the_missing() -> None:
     missing = next(outcome for outcome in outcomes if outcome.status == "failed")
     assert (missing.output_index, missing.error_code, missing.cost_usd) == (3, "output_missing", 0.0)
     assert sum(outcome.cost_usd for outcome in outcomes) == pytest.approx(3 * PRICE_USD)
+    # Another request would pay for the three again; where nothing came, nothing would be paid again.
+    assert missing.can_retry is False
+    outcomes, _ = run(FakeApi(on_output=lambda *_: httpx.Response(200, content=b"?")), variations(1, num_outputs=2))
+    assert [(outcome.error_code, outcome.can_retry) for outcome in outcomes] == 2 * [("output_invalid", True)]
 
 
 def test_more_images_than_asked_do_not_overwrite_the_one_that_was() -> None:

@@ -47,7 +47,7 @@ async def made(
     await thumbnails.load()
     web = changes.pop("web", no_web)
     async with answering(web) as http:  # type: ignore[arg-type]
-        local = bool(changes.pop("local_sources", True))
+        local = set(sources.values()) if changes.pop("local_sources", True) else ()
         pictures = Pictures(storage, thumbnails, side=side, local_sources=local, http=http)
         await pictures.make(images, sources, on_progress=changes.pop("on_progress", quiet))  # type: ignore[arg-type]
     assert not changes
@@ -109,7 +109,7 @@ async def test_files_of_this_machine_are_not_read_unasked(any_dataset: Storage, 
     (tmp_path / "private.jpg").write_bytes(jpeg())
     sources = {"private": (tmp_path / "private.jpg").as_uri()}
     pictures, _ = await made(any_dataset, {}, sources, local_sources=False)
-    assert pictures.missing == {"private": "a file of the machine that made the dataset"}
+    assert pictures.missing["private"].startswith("a file of the machine that made the dataset")
 
 
 async def test_sources_come_from_the_web(dataset: Storage) -> None:
@@ -143,7 +143,7 @@ async def test_private_addresses_are_not_asked(dataset: Storage, asked: list[str
     """Neither at once nor by a redirect."""
     private = asked.pop()
     async with httpx.AsyncClient() as http:
-        pictures = Pictures(dataset, Thumbnails(dataset), side=64, local_sources=True, http=http)
+        pictures = Pictures(dataset, Thumbnails(dataset), side=64, local_sources=(), http=http)
         await pictures.make({}, {"a": f"{private}/latest/meta-data"}, on_progress=quiet)
     redirected, _ = await made(
         dataset, {}, {"b": f"{PUBLIC}/b"}, web=lambda _: httpx.Response(302, headers={"location": private})

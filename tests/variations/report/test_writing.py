@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 from tests.variations.examples import outcome, write_part
+from tests.variations.published import refuse
 from variations.dataset import METADATA_KEY
 from variations.errors import ObjectNotFound, StorageError
+from variations.models import RejectedSource
 from variations.publish import publish
 from variations.report import write_report
 from variations.status import read_status
 from variations.storage import Storage
 
-from .scene import KEPT, ROWS, furnish, photos
+from .scene import KEPT, ROWS, RUN, furnish, photos
 
 
 async def data_of(storage: Storage) -> dict[str, Any]:
@@ -45,6 +47,24 @@ async def test_it_lies_beside_the_data(any_dataset: Storage) -> None:
     again = await write_report(any_dataset, local_sources=True)
     assert (again.fetched, again.pictures) == (0, KEPT + sources)
     assert dict(again.lines())["pictures"] == f"{KEPT + sources}, 0 of them new; 1 could not be had"
+
+
+async def test_a_run_shows_the_files_that_it_made_something_of(s3_dataset: Storage) -> None:
+    """It read them here, so their pictures lie with the data; what else the metadata names is not read for that."""
+    await furnish(s3_dataset)
+    for run, pictures in (("", KEPT), ("20261123T080000Z-bbbbbb", KEPT), (RUN, KEPT + len(photos()))):
+        assert (await write_report(s3_dataset, own_run=run)).pictures == pictures
+
+
+async def test_a_file_that_a_run_refused_is_not_shown(s3_dataset: Storage) -> None:
+    """Whoever writes a manifest in S3 may name a file of the machine that reads it; that row is refused."""
+    await furnish(s3_dataset)
+    private = photos()[0].as_uri()
+    row = RejectedSource(7, "a file of this machine", "private", private, {})
+    run = "20261123T090000Z-cccccc"
+    await refuse(s3_dataset, run, row)
+    await publish(s3_dataset, [run])
+    assert (await write_report(s3_dataset, own_run=run)).pictures == KEPT
 
 
 async def test_there_is_an_end_to_what_it_fetches(dataset: Storage) -> None:
