@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from variations.errors import ObjectNotFound
+from variations.gate import FLAGGED, reasons_of
 from variations.layout import RUNS_PREFIX, receipt_key
 from variations.report.rows import LONGEST_TEXT
 from variations.storage import Storage
@@ -20,13 +21,14 @@ from variations.texts import duration
 BARS: Final = 32
 RUNS: Final = 50
 REASONS: Final = 100
+SAMPLES: Final = 3
 _TIME_STEPS: Final = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200),
     *(86_400, 2 * 86_400, 7 * 86_400, 14 * 86_400, 30 * 86_400, 90 * 86_400, 365 * 86_400),
 )
 _NEEDED: Final = (
     *("status", "error_code", "error", "total_seconds", "cost_usd", "completed_at", "polls", "output_index"),
-    *("source_distance", "sibling_distance"),
+    *("source_distance", "sibling_distance", "verdict"),
 )
 _RECEIPT: Final = (
     *("run_id", "started_at", "seconds", "wanted", "kept", "failed", "unknown", "dropped", "cost_usd"),
@@ -53,22 +55,28 @@ def read_figures(path: Path) -> dict[str, Any]:
 
 
 def _failures(table: pa.Table) -> list[dict[str, Any]]:
-    """Return what was not kept by its reason, the most frequent first, with the text of one of each."""
+    """Return what was not kept by its reason, the most frequent first, with what some of each say.
+
+    What the gate flagged is told apart by why; an image that it flagged for two reasons is counted under both.
+    """
     others = table.filter(pc.not_equal(table.column("status"), "kept"))
-    grouped = others.group_by(["status", "error_code"], use_threads=False).aggregate(
-        [("status", "count"), ("cost_usd", "sum"), ("error", "first")]
+    keys = [name for name in ("status", "error_code", "verdict") if name in others.column_names]
+    grouped = others.group_by(keys, use_threads=False).aggregate(
+        [("status", "count"), ("cost_usd", "sum"), ("error", "distinct")]
     )
-    rows = grouped.sort_by([("status_count", "descending")]).slice(0, REASONS).to_pylist()
-    return [
-        {
-            "status": row["status"],
-            "error_code": row["error_code"],
-            "count": row["status_count"],
-            "cost_usd": round(row["cost_usd_sum"] or 0.0, 6),
-            "error": (row["error_first"] or "")[:LONGEST_TEXT],
-        }
-        for row in rows
-    ]
+    # Each of a million failures may have a text of its own.
+    texts_of = pc.list_slice(grouped.column("error_distinct"), 0, SAMPLES + 1).to_pylist()
+    found: dict[tuple[str | None, ...], dict[str, Any]] = {}
+    for row, said in zip(grouped.drop_columns("error_distinct").to_pylist(), texts_of, strict=True):
+        texts = [text[:LONGEST_TEXT] for text in said if text]
+        verdicts = [FLAGGED + reason for reason in reasons_of(row.get("verdict") or "")]
+        for verdict in verdicts or (None,):
+            key = {"status": row["status"], "error_code": row["error_code"], "verdict": verdict}
+            one = found.setdefault(tuple(key.values()), key | {"count": 0, "cost_usd": 0.0, "samples": []})
+            one["count"] += row["status_count"]
+            one["cost_usd"] = round(one["cost_usd"] + (row["cost_usd_sum"] or 0.0), 6)
+            one["samples"] = list(dict.fromkeys([*one["samples"], *texts]))[:SAMPLES]
+    return sorted(found.values(), key=lambda one: one["count"], reverse=True)[:REASONS]
 
 
 def _histograms(table: pa.Table, kept: pa.Table) -> list[dict[str, Any] | None]:

@@ -134,6 +134,34 @@ async def furnish_flagged(storage: Storage) -> None:
     await publish(storage, [RUN])
 
 
+async def furnish_outputs(storage: Storage) -> None:
+    """Publish two requests for three images each, one high and one wide: two passed, one of a kind each was dropped."""
+    photo = photos()[0]
+    of = source("rocket", uri=photo.as_uri(), labels={"subject": "rocket"}, split="train")
+    said = {"blank": "its contrast is 0", "copy": "0 bits from its source", "copy, twin": "2 bits from another one"}
+    made = []
+    for verdicts, shape in ((("", "blank", "copy"), "9:16"), (("", "blank", "copy, twin"), "16:9")):
+        parameters = Parameters(aspect_ratio=shape, megapixels="0.25", num_outputs=3)  # type: ignore[arg-type]
+        (wanted,) = expand(of, Recipe(parameters=parameters, seed=7))
+        size = parameters.expected_size()
+        assert size is not None
+        for at, reasons in enumerate(verdicts):
+            if reasons:
+                measures = Measures(contrast=at, phash="0" * 16, source_distance=at, verdict=f"flagged: {reasons}")
+                why = {"error_code": "flagged", "error": f"{said[reasons]}, {shape}", "cost_usd": 0.031}
+                made.append(outcome("rejected", of=wanted, output_index=at, measures=measures, **why))
+                continue
+            content = make_variation(
+                decode_source(photo.read_bytes()), size=size, key=shape, output_format="jpg", output_quality=85
+            )
+            one = replace(_stored(outcome(of=wanted), content, size), output_index=at, measures=_measures(1))
+            assert one.image is not None
+            await storage.put(one.image.file_name, content)
+            made.append(one)
+    await write_part(storage, RUN, made, labels=LABELS)
+    await publish(storage, [RUN])
+
+
 def leaks() -> LeakReport:
     """Return what leaked: the cat, turned by its EXIF alone, is in train and in test; and what has no picture."""
     cats = [path for path in photos() if "chelsea" in path.name]

@@ -11,10 +11,10 @@ from tests.variations.examples import outcome, source, variation, write_part
 from variations.dataset import METADATA_KEY
 from variations.layout import receipt_key
 from variations.publish import publish
-from variations.report.figures import BARS, histogram, over_time, read_figures, read_runs
+from variations.report.figures import BARS, SAMPLES, histogram, over_time, read_figures, read_runs
 from variations.storage import Storage
 
-from .scene import RUN, furnish
+from .scene import RUN, furnish, furnish_outputs
 
 
 @given(st.lists(st.floats(-1e9, 1e9, allow_subnormal=False), min_size=1))
@@ -73,8 +73,34 @@ def test_failures_are_counted_by_their_reason(metadata: Path) -> None:
         ("failed", "content_policy", 3, 0.0),
         ("unknown", "unknown", 1, 0.031),
     ]
-    assert told["failures"][0]["error"] == "it was failed"
+    assert told["failures"][0]["samples"] == ["it was failed"]
     assert [one["title"] for one in told["histograms"]] == ["Cost an image", "Requests an image"]
+
+
+async def test_what_was_flagged_is_counted_by_why(dataset: Storage, tmp_path: Path) -> None:
+    """With what some of each say; what has two reasons is under both."""
+    await furnish_outputs(dataset)
+    path = tmp_path / "metadata.parquet"
+    await dataset.get_to_file(METADATA_KEY, path)
+    told = read_figures(path)["failures"]
+    assert {one["verdict"]: (one["count"], one["cost_usd"]) for one in told} == {
+        "flagged: blank": (2, 0.062),
+        "flagged: copy": (2, 0.062),
+        "flagged: twin": (1, 0.031),
+    }
+    assert {(one["status"], one["error_code"]) for one in told} == {("rejected", "flagged")}
+    assert told[-1]["samples"] == ["2 bits from another one, 16:9"]
+    assert sorted(told[0]["samples"]) == ["its contrast is 0, 16:9", "its contrast is 0, 9:16"]
+
+
+async def test_a_few_of_many_texts_are_told(dataset: Storage, tmp_path: Path) -> None:
+    """Where each failure has its own."""
+    failed = [outcome("failed", of=variation(f"f{at}"), error_code="timeout", error=f"{at} s") for at in range(50)]
+    await write_part(dataset, RUN, failed)
+    await publish(dataset, [RUN])
+    await dataset.get_to_file(METADATA_KEY, tmp_path / "metadata.parquet")
+    (one,) = read_figures(tmp_path / "metadata.parquet")["failures"]
+    assert (one["count"], len(one["samples"])) == (50, SAMPLES)
 
 
 async def test_measures_of_a_gate_have_histograms(dataset: Storage, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from variations.report import write_report
 from variations.storage import Storage
 
 from .browser import NARROW, PHONE, WIDE, Gallery
-from .scene import HOSTILE, HOSTILE_NAME, KEPT, ROWS, furnish, furnish_flagged, photos
+from .scene import HOSTILE, HOSTILE_NAME, KEPT, ROWS, furnish, furnish_flagged, furnish_outputs, photos
 
 
 def test_each_source_stands_beside_its_variations(gallery: Gallery) -> None:
@@ -25,7 +25,7 @@ def test_each_source_stands_beside_its_variations(gallery: Gallery) -> None:
     assert alts[0] == "Source 01_rocket_rgb"
     assert alts[1].startswith("Variation of 01_rocket_rgb: 1:1 · guidance 2, seed 1000, subject rocket")
     assert alts[7] == "Source 02_retina_1411_square"
-    assert gallery.counts == f"{ROWS} images of 13 sources"
+    assert gallery.counts == f"{ROWS} rows of 13 sources"
     failed = gallery.find("[data-status=failed]")
     assert "content_policy" in failed.text
     assert len(gallery.requests()) == 1
@@ -79,19 +79,19 @@ def test_filters_count_and_combine(gallery: Gallery) -> None:
     """Within a filter either, between filters both; each choice says how many it would show; counts follow."""
     assert gallery.choices("status") == {"failed": 1, "kept": KEPT, "rejected": 1, "unknown": 1}
     gallery.choose("status", "kept")
-    assert gallery.counts == f"{KEPT} of {ROWS} images of 12 sources"
+    assert gallery.counts == f"{KEPT} of {ROWS} rows of 12 sources"
     gallery.choose("subject", "rocket")
-    assert gallery.counts == f"6 of {ROWS} images of 1 source"
+    assert gallery.counts == f"6 of {ROWS} rows of 1 source"
     gallery.choose("subject", "retina")
-    assert gallery.counts == f"12 of {ROWS} images of 2 sources"
+    assert gallery.counts == f"12 of {ROWS} rows of 2 sources"
     assert gallery.choices("guidance") == {"2": 4, "3": 4, "4.5": 4, "–": 0}
     gallery.choose("guidance", "3")
     assert {tile.text.rpartition(" ")[2] for tile in gallery.all("#wall .tile:not(.source)")} == {"3"}
     gallery.choose("split", "test")
-    assert gallery.counts == f"0 of {ROWS} images of 0 sources"
+    assert gallery.counts == f"0 of {ROWS} rows of 0 sources"
     assert gallery.find("#nothing").is_displayed()
     gallery.click("#clear")
-    assert gallery.counts == f"{ROWS} images of 13 sources"
+    assert gallery.counts == f"{ROWS} rows of 13 sources"
     assert gallery.complaints() == []
 
 
@@ -106,7 +106,10 @@ def test_a_verdict_is_filtered_by_each_of_its_reasons(gallery: Gallery) -> None:
 
 
 def test_a_range_filters_numbers_of_which_there_are_many(gallery: Gallery) -> None:
-    """Such as a perceptual distance."""
+    """Such as a perceptual distance, below the labels and the parameters."""
+    legends = [legend.text for legend in gallery.all("#filters legend")]
+    order = ["status", "verdict", "subject", "aspect ratio", "guidance", "source distance", "total seconds"]
+    assert [legend for legend in legends if legend in order] == order
     gallery.find("[aria-label='source_distance at most']").send_keys("9")
     gallery.click("#grouped")
     gallery.run("document.getElementById('sort').value = 'source_distance'")
@@ -134,7 +137,7 @@ def test_search_finds_words_of_labels_ids_and_errors(gallery: Gallery) -> None:
     """All words have to be there, in any order; `/` leads to it."""
     gallery.press("/")
     gallery.press(*"policy coffee")
-    assert gallery.counts == f"1 of {ROWS} images of 1 source"
+    assert gallery.counts == f"1 of {ROWS} rows of 1 source"
     assert "q=policy+coffee" in gallery.fragment
 
 
@@ -191,7 +194,7 @@ def test_the_address_holds_what_is_shown(gallery: Gallery, dataset_uri: str) -> 
     assert gallery.is_large
     assert (gallery.fact("seed"), gallery.fact("guidance")) == (seed, "4.5")
     gallery.press(Keys.ESCAPE)
-    assert gallery.counts == f"6 of {ROWS} images of 1 source"
+    assert gallery.counts == f"6 of {ROWS} rows of 1 source"
     assert gallery.fragment == fragment.partition("&item=")[0]
 
 
@@ -214,7 +217,7 @@ def test_hostile_texts_are_texts(gallery: Gallery) -> None:
     gallery.press(Keys.ESCAPE)
     gallery.press("/")
     gallery.press(*"onerror=")
-    assert gallery.counts == f"6 of {ROWS} images of 1 source"
+    assert gallery.counts == f"6 of {ROWS} rows of 1 source"
     assert gallery.run("return window.ran ?? null") is None
     assert gallery.run("return document.querySelectorAll('[onerror], [onclick], i').length") == 0
     assert gallery.complaints() == []
@@ -237,14 +240,62 @@ def test_the_policy_lets_nothing_out(gallery: Gallery) -> None:
 
 
 def test_failures_lead_to_their_images(gallery: Gallery) -> None:
-    """By reason, with what one of them says."""
+    """By reason, with what some of them say."""
     gallery.click("[data-view=failures]")
-    rows = [row.text for row in gallery.all("#failures tbody tr")]
+    rows = [row.text.replace("\n", " ") for row in gallery.all("#failures tbody tr")]
     assert len(rows) == 3
     assert rows[0].startswith("failed content_policy 1 – the content policy refused the image")
     gallery.click("#failures tbody button")
-    assert gallery.counts == f"1 of {ROWS} images of 1 source"
+    assert gallery.counts == f"1 of {ROWS} rows of 1 source"
     assert "content_policy" in gallery.find("#wall [data-status=failed]").text
+
+
+@pytest.fixture
+async def outputs(browser: Gallery, dataset: Storage) -> Gallery:
+    """Open a gallery of requests for several images, some of them flagged and dropped."""
+    await furnish_outputs(dataset)
+    browser.open((await write_report(dataset)).uri)
+    return browser
+
+
+def test_what_was_flagged_is_told_by_why(outputs: Gallery) -> None:
+    """A row for each reason, with its number, and what some of them say; each leads to as many."""
+    outputs.click("[data-view=failures]")
+    rows = [row.text.replace("\n", " ") for row in outputs.all("#failures tbody tr")]
+    assert sorted(row.partition(" USD ")[0] for row in rows) == [
+        "rejected flagged: blank 2 0.062",
+        "rejected flagged: copy 2 0.062",
+        "rejected flagged: twin 1 0.031",
+    ]
+    (blank,) = [row for row in rows if "blank" in row]
+    assert "its contrast is 0, 9:16" in blank
+    assert "its contrast is 0, 16:9" in blank
+    assert "counted under each" in outputs.find("#failures").text
+    for at, row in enumerate(rows):
+        outputs.click("[data-view=failures]")
+        outputs.click(f"#failures tbody tr:nth-child({at + 1}) button")
+        number = 1 if "twin" in row.partition(" USD ")[0] else 2
+        assert outputs.counts == f"{number} of 6 rows of 1 source"
+
+
+def test_outputs_of_a_request_are_told_apart(outputs: Gallery) -> None:
+    """In caption, alt text and large view."""
+    tiles = outputs.all("#wall .tile:not(.source)")
+    captions = [tile.find_element(By.CSS_SELECTOR, ".caption").text.split("\n") for tile in tiles]
+    assert captions == [[shape, f"{at} of 3"] for shape in ("9:16", "16:9") for at in (1, 2, 3)]
+    alts = [tile.get_attribute("aria-label") or "" for tile in tiles]
+    for alt, at in zip(alts, [1, 2, 3] * 2, strict=True):
+        assert f"seed 7, output {at} of 3, subject rocket" in alt
+    tiles[1].click()
+    assert outputs.find("#large figure:not(.source) figcaption").text == "Variation 2 of 6 · output 2 of 3"
+
+
+def test_measures_are_ranges_below_labels_and_parameters(outputs: Gallery) -> None:
+    """However few values there are."""
+    legends = [legend.text for legend in outputs.all("#filters legend")]
+    assert legends[3:] == ["error code", "aspect ratio", "source distance", "contrast", "format"]
+    outputs.find("[aria-label='source_distance at least']").send_keys("2")
+    assert outputs.counts == "4 of 6 rows of 1 source"
 
 
 def test_the_runs_are_shown_in_figures(gallery: Gallery) -> None:
@@ -315,7 +366,7 @@ def test_a_page_that_is_still_coming_is_used(browser: Gallery, slow: tuple[str, 
     browser.go(url)
     browser.wait_for_pictures()
     browser.choose("subject", "rocket")
-    assert browser.counts == f"6 of {ROWS} images of 1 source"
+    assert browser.counts == f"6 of {ROWS} rows of 1 source"
     browser.choose("subject", "rocket")
     browser.scroll_to_the_end()
     assert browser.run("return [...document.querySelectorAll('#wall img')].some((image) => !image.naturalWidth)")
@@ -330,7 +381,7 @@ async def test_a_presigned_link_opens_it_from_s3(browser: Gallery, s3_dataset: S
     written = await write_report(s3_dataset, local_sources=True)
     assert written.uri.startswith("s3://")
     browser.open(await s3_dataset.presigned_url(written.key, expires_seconds=600))
-    assert browser.counts == f"{ROWS} images of 13 sources"
+    assert browser.counts == f"{ROWS} rows of 13 sources"
     browser.click("#wall .tile:not(.source)")
     browser.wait_for_pictures()
     assert "a presigned link opens this page alone" in browser.find("#large figure:not(.source)").text

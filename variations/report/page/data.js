@@ -13,13 +13,13 @@ const FILTERED = [
   "error_code",
   "notes",
   "attempt",
-  "source_distance",
-  "sibling_distance",
 ];
-const FILTERED_LAST = ["total_seconds", "format", "run_id"];
+const MEASURES = ["source_distance", "sibling_distance", "contrast", "total_seconds"];
+const FILTERED_LAST = [...MEASURES, "format", "run_id"];
 const NOT_SORTED = ["schema_version", "shard"];
 
 const count = (number) => number.toLocaleString("en");
+const counted = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 
 class Column {
   constructor({ name, group, kind, values, codes }) {
@@ -198,13 +198,15 @@ function filterOf(column) {
   // That all images are in one split is worth knowing, too.
   const isTold = column.name === "split" && values.some(isThere);
   if (values.length < 2 && !isTold) return null;
+  // Nobody looks for one distance, however few there are.
+  if (MEASURES.includes(column.name)) return values.filter(isThere).length > 1 ? new RangeFilter(column) : null;
   const isLong = values.length > (column.kind === "number" ? MOST_NUMBERS : MOST_CHOICES);
   if (!isLong) return new ChoiceFilter(column);
   // Of many seeds nobody looks for a range.
   return column.kind === "number" && column.name !== "seed" ? new RangeFilter(column) : null;
 }
 
-// In the order in which they are offered: what became of it, labels, parameters, the rest.
+// In the order in which they are offered: what became of it, labels, parameters, measures, the rest.
 const offered = [
   ...FILTERED.map((name) => columnNamed.get(name)),
   ...columns.filter((column) => column.group === "Labels"),
@@ -214,9 +216,11 @@ const offered = [
 const search = new SearchFilter();
 const filters = offered.map((column) => column && filterOf(column)).filter(Boolean);
 
-// What tells the variations of this dataset apart; the seed nearly always does, and says little.
+// What tells the variations of this dataset apart; the seed nearly always does, and says little. The number of outputs
+// is told with each of them.
 const varying = columns.filter(
-  ({ name, group, values }) => group === "Parameters" && name !== "seed" && new Set(values.filter(isThere)).size > 1,
+  ({ name, group, values }) =>
+    group === "Parameters" && !["seed", "num_outputs"].includes(name) && new Set(values.filter(isThere)).size > 1,
 );
 const sortable = columns.filter(
   (column) => column.kind !== "text" && !NOT_SORTED.includes(column.name) && column.distinct().length > 1,
@@ -274,6 +278,12 @@ function parametersText(row) {
   return texts.join(" · ");
 }
 
+// Return which output of its request a row is; nothing where only one was asked for.
+function outputOf(row) {
+  const [outputs, index] = [valueOf("num_outputs", row), valueOf("output_index", row)];
+  return outputs > 1 && index !== null ? `${index + 1} of ${outputs}` : "";
+}
+
 // Return why an image is flagged; nothing of one that is not.
 function flagsOf(row) {
   const verdict = valueOf("verdict", row);
@@ -288,6 +298,7 @@ function describe(row) {
   const facts = [
     parametersText(row),
     `seed ${valueOf("seed", row) ?? EMPTY}`,
+    outputOf(row) && `output ${outputOf(row)}`,
     ...labels.map((column) => `${column.name} ${column.text(row)}`),
   ];
   const error = status === "kept" ? null : (valueOf("error", row) ?? valueOf("error_code", row));

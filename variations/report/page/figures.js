@@ -16,14 +16,17 @@ function showFailures(section, onShow) {
     status.dataset.status = failure.status;
     return [
       status,
-      failure.error_code ?? EMPTY,
+      failure.verdict ?? failure.error_code ?? EMPTY,
       count(failure.count),
       failure.cost_usd ? usd(failure.cost_usd) : EMPTY,
-      failure.error || EMPTY,
+      make("div", {}, ...(failure.samples.length ? failure.samples : [EMPTY]).map((text) => make("p", {}, text))),
       button,
     ];
   });
-  section.append(tableOf(["status", "reason", "rows", "cost", "one of them says", ""], rows, new Set([2, 3])));
+  const told = "What is flagged for several reasons is counted under each of them.";
+  if (data.failures.reduce((sum, failure) => sum + failure.count, 0) > data.total - (data.statuses.kept ?? 0))
+    section.append(make("p", { className: "soft", textContent: told }));
+  section.append(tableOf(["status", "reason", "rows", "cost", "some of them say", ""], rows, new Set([2, 3])));
 }
 
 function showFigures(section) {

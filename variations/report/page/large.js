@@ -34,7 +34,8 @@ function variationFigure(row) {
   const shown = pictureOfRow(row);
   const place = wall.rows.indexOf(row);
   const told = place < 0 ? "" : `${count(place + 1)} of ${count(wall.rows.length)}`;
-  const caption = make("figcaption", {}, make("b", { textContent: "Variation " }), told);
+  const output = outputOf(row) && ` · output ${outputOf(row)}`;
+  const caption = make("figcaption", {}, make("b", { textContent: "Variation " }), told, output);
   const image = shown.querySelector("img");
   if (image && fileName && !isPresigned) {
     const full = new Image();

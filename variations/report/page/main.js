@@ -57,10 +57,11 @@ function update() {
 
 function updateCounts() {
   const sources = new Set(wall.rows.map((row) => data.source_of_row[row])).size;
-  const all = wall.rows.length === rowCount ? "" : ` of ${count(rowCount)}`;
+  const some = wall.rows.length === rowCount ? "" : `${count(wall.rows.length)} of `;
   const sample = rowCount < data.total ? `, a sample of ${count(data.total)}` : "";
-  byId("counts").textContent =
-    `${count(wall.rows.length)}${all} images of ${count(sources)} source${sources === 1 ? "" : "s"}${sample}`;
+  // What was not kept has a row, and no image.
+  const what = columnNamed.get("status").distinct().every((status) => status === "kept") ? "image" : "row";
+  byId("counts").textContent = `${some}${counted(rowCount, what)} of ${counted(sources, "source")}${sample}`;
   byId("nothing").hidden = wall.rows.length > 0;
   const chosen = filters.filter((filter) => filter.isSet).length;
   byId("chosen-count").textContent = chosen ? ` ${chosen}` : "";
@@ -130,11 +131,12 @@ function clearFilters() {
   update();
 }
 
-function showFailure({ status, error_code: code }) {
+function showFailure(failure) {
   for (const filter of [search, ...filters]) filter.clear();
   for (const filter of filters) {
-    if (filter.column.name === "status") filter.chosen.add(status);
-    if (filter.column.name === "error_code" && filter.choices.includes(code)) filter.chosen.add(code);
+    const choice = failure[filter.column.name];
+    if (["status", "error_code", "verdict"].includes(filter.column.name) && filter.choices.includes(choice))
+      filter.chosen.add(choice);
   }
   state.view = "images";
   update();

@@ -167,12 +167,14 @@ function rowTile(row) {
   if (status === "kept" && flagsOf(row)) shown.prepend(make("span", { className: "flag", textContent: flagsOf(row) }));
   const usual = wall.isGrouped ? `seed ${valueOf("seed", row) ?? EMPTY}` : sourceName(data.source_of_row[row]);
   const text = [wall.captionColumn?.text(row), parametersText(row) || usual].filter(Boolean).join(" · ");
-  const tile = make(
-    "button",
-    { className: "tile", label: describe(row) },
-    shown,
-    make("span", { className: "caption", textContent: text, title: text }),
+  const output = outputOf(row);
+  const caption = make(
+    "span",
+    { className: "caption", title: [text, output].filter(Boolean).join(" · ") },
+    make("span", { textContent: text }),
+    output && make("span", { className: "output", textContent: output }),
   );
+  const tile = make("button", { className: "tile", label: describe(row) }, shown, caption);
   tile.dataset.status = status;
   return tile;
 }
