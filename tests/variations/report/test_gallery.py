@@ -298,6 +298,50 @@ def test_measures_are_ranges_below_labels_and_parameters(outputs: Gallery) -> No
     assert outputs.counts == "4 of 6 rows of 1 source"
 
 
+def test_a_picture_has_round_corners_whatever_its_shape(outputs: Gallery) -> None:
+    """Its box, which is rounded, is no larger than what is seen of it."""
+    for width, height in outputs.run(
+        "return [...document.querySelectorAll('#wall img')].map((image) => "
+        "[image.width / image.naturalWidth, image.height / image.naturalHeight])"
+    ):
+        assert width == pytest.approx(height, rel=0.02)
+
+
+def test_a_phone_shows_the_tools_whole(gallery: Gallery) -> None:
+    """Tabs on one line, however much was not kept; the order not cut; the sizes beside the count."""
+    gallery.appear(size=PHONE, scheme="light")
+    gallery.run("document.getElementById('failed-count').textContent = '1,234'")
+    assert [tab.rect["height"] for tab in gallery.all("nav button")] == [34] * 4
+    needed = gallery.run(
+        "const select = document.getElementById('sort').cloneNode(true);"
+        "select.style.cssText = 'position: absolute; width: auto; max-width: none';"
+        "select.replaceChildren(new Option('as in the dataset')); document.getElementById('tools').append(select);"
+        "const { width } = select.getBoundingClientRect(); select.remove(); return width"
+    )
+    assert gallery.find("#sort").rect["width"] >= needed
+    counts, sizes = gallery.find("#counts").rect, gallery.find(".sizes").rect
+    assert counts["x"] + counts["width"] <= sizes["x"]
+    assert sizes["y"] < counts["y"] + counts["height"] < sizes["y"] + sizes["height"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_goes_on_has_a_shade_at_its_edge(gallery: Gallery, scheme: str) -> None:
+    """On the side to which it goes on, and on no other."""
+    width, _ = PHONE
+    gallery.appear(size=(width, 5000), scheme=scheme)
+    gallery.click("[data-view=figures]")
+
+    def is_shaded() -> tuple[bool, bool]:
+        # Above the names of the columns.
+        shown = gallery.seen("#figures .table").convert("L")
+        left, middle, right = (shown.getpixel((x, 5)) for x in (4, shown.width // 2, shown.width - 5))
+        return left != middle, right != middle
+
+    assert is_shaded() == (False, True)
+    gallery.run("document.querySelector('#figures .table').scrollLeft = 10000")
+    assert is_shaded() == (True, False)
+
+
 def test_the_runs_are_shown_in_figures(gallery: Gallery) -> None:
     """Histograms whose bars say what they count, and each run's receipt."""
     gallery.click("[data-view=figures]")
@@ -306,7 +350,9 @@ def test_the_runs_are_shown_in_figures(gallery: Gallery) -> None:
         *("Latency", "Images over time", "Cost an image", "Requests an image", "Distance to the source"),
     ]
     requests = gallery.all("#figures figure")[3].find_elements("css selector", "rect title")
-    assert [title.get_property("textContent") for title in requests] == ["3 requests: 54", "4 requests: 16"]
+    counted = [title.get_property("textContent") for title in requests]
+    assert counted == ["3 requests: 54 images", "4 requests: 16 images"]
+    assert gallery.find("#figures .most").text.endswith(" images")
     assert gallery.find("#figures tbody").text.split()[-2:] == ["3.36", "–"]
 
 

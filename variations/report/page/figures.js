@@ -93,7 +93,7 @@ function chartOf({ title, unit, kind, start, step, bars, max, note, count: value
       height: tall,
       rx: 1,
     });
-    shape.append(svg("title", {}, `${label} ${unit}: ${count(bar)}`));
+    shape.append(svg("title", {}, `${label} ${unit}: ${counted(bar, "image")}`));
     drawing.append(shape);
   });
   drawing.append(svg("line", { x1: 0, x2: width, y1: height, y2: height }));
@@ -108,12 +108,12 @@ function chartOf({ title, unit, kind, start, step, bars, max, note, count: value
     ...[...new Set(texts)].map((text) => make("span", { textContent: `${text} ${unit}` })),
   );
   axis.style.width = `${(100 * bars.length * barWidth) / width}%`;
-  const told = make("p", {}, `${count(values)} images · ${note}`);
+  const told = make("p", {}, `${counted(values, "image")} · ${note}`);
   return make(
     "figure",
     {},
     make("h3", { textContent: title }),
-    make("p", { className: "most", textContent: count(most) }),
+    make("p", { className: "most", textContent: counted(most, "image") }),
     drawing,
     axis,
     told,

@@ -202,6 +202,8 @@ function pictureOrReason(picture, alt, title, reason) {
       make("span", { textContent: reason }),
     );
   const image = make("img", { alt, decoding: "async", draggable: false });
+  // Its box is as high as the picture then, and the corners of both are one.
+  image.onload = () => image.classList.toggle("high", image.naturalHeight > image.naturalWidth);
   showPicture(image, picture);
   return make("span", { className: "picture" }, image);
 }
