@@ -29,14 +29,21 @@ from prefect.states import Cancelling, Scheduled
 
 from flows.augment import augment
 from flows.recover import recover
-from tasks import shown_progress
+from tasks import finish, shown_progress
 from tests.flows.conftest import at_work
 from tests.flows.refusing_proxy import refusing_proxy
 from variations import read_dataset
 from variations.dataset import METADATA_KEY
 from variations.ending import TooManyFailed
 from variations.engine.progress import Progress
-from variations.errors import BadInput, BudgetReached, InsufficientCredits, ManifestError, SettingsError
+from variations.errors import (
+    BadInput,
+    BudgetReached,
+    InsufficientCredits,
+    ManifestError,
+    SettingsError,
+    StoppedByUser,
+)
 from variations.receipt import RunStopped
 from variations.report.rows import read_shown
 from variations.sandbox import Sandbox, sample_photos
@@ -458,6 +465,29 @@ async def test_a_process_that_is_told_to_end(
     assert f"{kept} image variations" in card
     (finished,) = [event for event in await events_of(run, until="run.finished") if "finished" in event["event"]]
     assert finished["resource"]["variations.state"] == name
+
+
+async def test_a_run_that_is_told_to_end_and_has_no_time_for_the_card_says_so(
+    photos: str, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed before long: what is paid for is published, and the card is left, by a line in its log."""
+    shutil.move(photos, f"{dataset}-sources")
+    # The package has a function of the module's name.
+    monkeypatch.setattr(sys.modules["tasks.finish"], "HASTE_SECONDS", 0.0)
+
+    @flow(persist_result=False)
+    async def told_to_end(destination: str) -> None:
+        async with at_work(destination) as run:
+            plan = await run.plan()
+            await run.make(0)
+            run.engine.stop(StoppedByUser("stopped by SIGTERM"))
+            with pytest.raises(RunStopped, match="stopped by SIGTERM"):
+                await finish(run, plan, gallery=False)
+
+    await told_to_end(dataset)
+    assert list(read_dataset(dataset)["status"]) == ["kept"]
+    assert "The dataset's card was not written: there was no time" in await log_lines_of(await last_run(dataset))
+    assert not await asyncio.to_thread(Path(dataset, "README.md").exists)
 
 
 async def test_progress_moves(dataset: str) -> None:
