@@ -254,12 +254,13 @@ def test_what_was_not_made_was_not_made_again() -> None:
     [
         (Tally(kept=1), Recovery(), 1, True, True),
         (Tally(failed=1), Recovery(), 1, False, True),
+        (Tally(dropped=1), Recovery(), 1, False, True),
         (Tally(), Recovery(kept=1, has_changed=True), 1, True, True),
         (Tally(), Recovery("run-0"), 1, True, True),
         (Tally(), Recovery("run-0"), 0, False, True),
         (Tally(), Recovery(looked_for=1, still_unknown=1), 1, False, False),
     ],
-    ids=["made", "failed", "fetched", "of a dead run", "of one that wrote nothing", "still unknown"],
+    ids=["made", "failed", "dropped", "fetched", "of a dead run", "of one that wrote nothing", "still unknown"],
 )
 def test_what_came_into_the_dataset_is_news(
     tally: Tally, recovery: Recovery, rows: int, is_new: bool, has_news: bool
