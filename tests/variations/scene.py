@@ -180,7 +180,7 @@ async def killed_in_flight(scene: Scene, *, writer: Writer) -> str:
         plan = await planned(run)
         making = asyncio.gather(*(run.make(shard) for shard in range(plan.shards)))
         async with asyncio.timeout(30):
-            while run.engine.progress.in_flight < plan.images:  # noqa: ASYNC110 - a counter knows no event
+            while run.engine.progress.in_flight < plan.new:  # noqa: ASYNC110 - a counter knows no event
                 await asyncio.sleep(0.01)
         making.cancel()
         with pytest.raises(asyncio.CancelledError):

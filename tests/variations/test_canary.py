@@ -387,10 +387,11 @@ async def test_one_in_the_places_of_flagged_images_pauses_the_next_run_too(scene
     assert (rest.stopped_by, rest.kept, rest.flagged_before, submits(scene)) == (None, 8, 4, 28)
 
 
-async def test_what_a_canary_cost_has_its_rerolls_in_it(scene: Scene) -> None:
-    """They are paid for it; how good it is, its first images tell alone."""
+@pytest.mark.parametrize(("fault", "rerolled"), [("output_blank:1:2", 2), ("output_blank", 8)])
+async def test_what_a_canary_cost_has_its_rerolls_in_it(scene: Scene, fault: str, rerolled: int) -> None:
+    """They are paid for it, however often a place is filled; how good it is, its first images tell alone."""
     await scene.furnish(*NAMES)
-    scene.api.set_faults("output_blank:1:2")
+    scene.api.set_faults(fault)
     async with scene.opened(with_canary(with_gate(scene.job, on_flagged="reroll"))) as run:
         await planned(run)
         await make(run)
@@ -404,7 +405,7 @@ async def test_what_a_canary_cost_has_its_rerolls_in_it(scene: Scene) -> None:
     assert canary.images == 4
     lines = dict(canary.lines())
     assert lines["cost"] == f"{bill.total_usd:.3f} USD"
-    assert lines["made again"] == str(bill.accepted - 4) == "2"
+    assert lines["made again"] == str(bill.accepted - 4) == str(rerolled)
 
 
 def with_gate(job: Job, *, on_flagged: OnFlagged) -> Job:

@@ -36,6 +36,15 @@ class Judged(Scene):
         return gated(self, DROP, job=super().job)
 
 
+class Rerolled(Scene):
+    """A scene whose own job asks for two images a request, and makes again what is flagged."""
+
+    @property
+    def job(self) -> Job:
+        """With that gate."""
+        return several(gated(self, REROLL, job=super().job))
+
+
 def gated(scene: Scene, gate: Gate, *, job: Job | None = None, **changes: Any) -> Job:
     """Return a job, the scene's if none is given, with a gate."""
     job = job or scene.job
@@ -152,6 +161,19 @@ async def test_rows_add_up_to_the_bill_however_often_something_was_tried(scene: 
     assert sum(row["cost_usd"] for row in await scene.rows()) == pytest.approx(scene.api.bill().total_usd)
 
 
+async def test_what_takes_the_place_of_a_second_attempt_does_not_cost_what_the_first_did(scene: Scene) -> None:
+    """That is in the row of what was flagged, and would be in both."""
+    await scene.furnish("a")
+    scene.api.set_faults("output_damaged")
+    await scene.run(gated(scene, REROLL))
+    scene.api.set_faults("output_blank:1:1")
+    await scene.run(gated(scene, REROLL, retry_failed=True))
+    rows = sorted(await scene.rows(), key=lambda row: row["roll"])
+    assert [(row["status"], row["attempt"], row["roll"]) for row in rows] == [("rejected", 2, 0), ("kept", 1, 1)]
+    assert [row["cost_usd"] for row in rows] == pytest.approx([2 * PRICE_USD, PRICE_USD])
+    assert scene.api.bill().total_usd == pytest.approx(3 * PRICE_USD)
+
+
 async def test_what_is_flagged_is_made_again_with_another_seed(any_scene: Scene) -> None:
     """In the same run; both have a row, and the receipt says what a passed image has cost."""
     await any_scene.furnish("a", "b")
@@ -234,6 +256,20 @@ async def test_the_plan_counts_only_the_rolls_that_are_left(scene: Scene) -> Non
     assert "up to 0.06 USD more" in dict(of_four.lines())["re-rolls"]
 
 
+async def test_a_place_that_was_filled_more_often_than_is_allowed_now_leaves_the_others_their_rolls(
+    scene: Scene,
+) -> None:
+    """The bound of what they may cost is not lower for it; each roll is for as many images as a request."""
+    await scene.furnish("a")
+    scene.api.set_faults("output_blank")
+    await scene.run(several(gated(scene, REROLL)))
+    await scene.furnish("a", "b")
+    job = several(gated(scene, replace(REROLL, max_rolls=2), retry_flagged=True))
+    plan = await estimate(job, limits=LIMITS)
+    assert (plan.new, plan.images, plan.rerolls, plan.most_rerolled) == (2, 4, 1, 2)
+    assert "up to 0.06 USD more" in dict(plan.lines())["re-rolls"]
+
+
 async def test_what_is_planned_for_workers_has_the_gate(scene: Scene) -> None:
     """It is of the run, and not of the machine."""
     from variations.planned import read_planned  # noqa: PLC0415 - here alone
@@ -311,6 +347,18 @@ async def test_what_a_dead_run_left_is_judged_by_its_own_gate(scene: Scene) -> N
     assert (receipt.recovery["dropped"], receipt.recovery["kept"], receipt.wanted) == (1, 0, 0)
     (row,) = await scene.rows()
     assert (row["status"], row["verdict"], row["can_retry"]) == ("rejected", "flagged: blank", False)
+
+
+async def test_what_a_dead_runs_request_lacks_beside_what_was_flagged_was_not_dropped(scene: Scene) -> None:
+    """Nor has it failed: its place is filled anew. Only what was made was dropped."""
+    await scene.furnish("a")
+    scene.api.set_faults("output_blank", "fewer_outputs")
+    await killed_in_flight(Rerolled(scene.place, scene.api), writer=dead_writer())
+    scene.api.set_faults()
+    receipt = await scene.run(several(gated(scene, REROLL)))
+    assert (receipt.recovery["dropped"], receipt.recovery["failed"], receipt.recovery["kept"]) == (1, 0, 0)
+    assert (receipt.kept, receipt.rerolled, receipt.failed) == (2, 2, 0)
+    assert statuses(await scene.rows()) == {"kept": 2, "rejected": 2}
 
 
 async def test_the_story_of_a_reroll_names_what_it_took_the_place_of(scene: Scene) -> None:

@@ -184,3 +184,15 @@ def test_a_run_in_which_nothing_passes_is_stopped() -> None:
     outcomes, stage = run(flagging(lambda number: number % 4 > 0), wanted, gate=replace(REROLL, on_flagged="drop"))
     assert stage.engine.stopped_by is None
     assert len(outcomes) == len(wanted)
+
+
+def test_a_run_in_which_nothing_passes_says_why_the_last_image_was_dropped() -> None:
+    """And not why another one of its request, which is made again with it, could not be read."""
+
+    def output(target: str, _: int) -> httpx.Response:
+        return httpx.Response(200, content=blank() if target.endswith("-0.jpg") else b"no image")
+
+    wanted = variations(FLAGGED_ITEMS, num_outputs=2)
+    _, stage = run(FakeApi(on_output=output), wanted, gate=replace(REROLL, max_rolls=2), max_in_flight=1)
+    assert isinstance(stage.engine.stopped_by, errors.NothingPasses)
+    assert "in a row were flagged and dropped (blank: its contrast is 0 of 255, and" in stage.engine.stopped_by.message
