@@ -212,7 +212,8 @@ async def test_a_killed_run_is_told_fetched_and_explained(
         asyncio.to_thread(variations, "explain", "dataset", name, "--json"),
     )
     assert again.code == 0, again.err
-    assert json.loads(again.out)["recovery"]["looked_for"] == 0
+    nothing = json.loads(again.out)
+    assert (nothing["recovery"]["looked_for"], nothing["gallery"]) == (0, "")
     assert "nothing was open" in again.err
     assert explained.code == 0, explained.err
     events = [event["what"] for event in json.loads(explained.out)["events"]]
@@ -225,6 +226,18 @@ async def test_a_killed_run_is_told_fetched_and_explained(
     assert (found["rows"], found["open_run"], found["open_requests"]) == ({"kept": IMAGES}, None, [])
     assert "nobody; every run is closed" in told.err
     assert (sandbox.bill().accepted, sandbox.bill().calls_of("submit")) == (IMAGES, IMAGES)
+
+
+async def test_the_command_writes_no_gallery_where_none_is_wanted(
+    dead_run: int, variations: Variations, dataset: str
+) -> None:
+    """By the setting of the machine that it runs on; the card is written all the same."""
+    assert dead_run
+    ended = await asyncio.to_thread(variations, "recover", "dataset", "--json", VARIATIONS_GALLERY="false")
+    assert ended.code == 0, ended.err
+    receipt = json.loads(ended.out)
+    assert (receipt["recovery"]["kept"], receipt["gallery"], gallery_of(dataset)) == (IMAGES, "", None)
+    assert f"| kept | {IMAGES} |" in card_of(dataset)
 
 
 async def test_where_there_is_no_dataset_there_is_nothing_to_tell(variations: Variations, tmp_path: Path) -> None:
