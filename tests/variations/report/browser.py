@@ -141,7 +141,8 @@ class Gallery:
     @property
     def fragment(self) -> str:
         """What stands in the address behind the `#`."""
-        return self._driver.current_url.partition("#")[2]
+        # By the page's own word: the driver hears of a replaced address only some time later.
+        return str(self.run("return location.hash.slice(1)"))
 
     @property
     def is_large(self) -> bool:
