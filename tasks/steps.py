@@ -127,7 +127,7 @@ async def write_gallery(run: Run) -> str:
     try:
         written = await write_after_run(
             run.job.destination,
-            run_id=run.run_id,
+            own_run=run.run_id if run.job.is_source_local else "",
             is_stopped=lambda: isinstance(run.engine.stopped_by, StoppedByUser),
         )
     except Exception as error:  # noqa: BLE001 - whatever it is, what was paid for is published, and no gallery is worth it

@@ -14,8 +14,8 @@ _LONGEST_SAMPLE: Final = 200
 _AGAIN: Final = "start again with retry = failed"
 _BY_ITSELF: Final = "nothing: the next run, or recover, looks for it; it is not submitted again by itself"
 _LEFT_ALONE: Final = "leave it: another request would pay again for the other images of its request"
-# What only happens to one image of several: those that fail together are refused by the API, and by these words.
-_OF_ONE_IMAGE: Final = (errors.OutputMissing.code, errors.OutputInvalid.code)
+# Of these another try could help, were it not for the other images of the request.
+_OF_ONE_IMAGE: Final = (errors.OutputMissing.code, errors.OutputInvalid.code, errors.RequestGone.code)
 _TO_DO: Final = {
     errors.InvalidRequest.code: "change the parameter, or the row of the manifest, that the text names",
     errors.SourceUnavailable.code: f"make the source readable for the API, then {_AGAIN}",

@@ -44,6 +44,11 @@ class Job:
                 "images of this one for sources; name a place beside it"
             )
 
+    @property
+    def is_source_local(self) -> bool:
+        """Whether its manifest is a file of this machine; no other one may name such files as sources."""
+        return self.source is not None and open_storage(self.source).uri.startswith("file:")
+
 
 def refuse_secrets(uri: str, *, name: str) -> None:
     """Refuse a place that would give a secret away wherever it is shown.

@@ -105,9 +105,10 @@ class LeakReport:
                 lines.append(("leak", "… and more of this kind, in the plan's file"))
         # Of copies that are the same to the last bit, two are named.
         named = {(pair[side]["source_id"], pair[side]["row"]) for pair in self.pairs for side in ("one", "other")}
-        if len(self.pairs) <= most and self.similar > len(named):
-            more = self.similar - len(named)
-            lines.append(("leak", f"… and {more:,} more that look{'s' * (more == 1)} like one of these"))
+        more = self.similar - len(named)
+        if len(self.pairs) <= most and len(self.pairs) < SAMPLES and more > 0:
+            least = "" if self.is_whole else "at least "
+            lines.append(("leak", f"… and {least}{more:,} more that look{'s' * (more == 1)} like one of these"))
         return lines
 
     def _not_looked_at(self, most: int) -> list[tuple[str, str]]:

@@ -42,7 +42,8 @@ class NearDuplicates:
 
     Attributes:
         images: how many look like one in another split.
-        samples: pairs of them, the nearest first: with each image the one that is most like it.
+        samples: pairs of them, the nearest first: of each different hash the one that is most like it, as far as they
+            are not too many.
         is_whole: whether all were compared; if so many look alike that it would take too long, not all were.
     """
 

@@ -27,6 +27,7 @@ from variations.parameters import MODEL
 from variations.planned import read_planned
 from variations.publish import read_known
 from variations.receipt import Receipt
+from variations.rolls import settled_together
 from variations.shards import Shard, close_shard, finish_shard, read_shard
 from variations.storage import Storage
 from variations.tally import Recovery, Tally
@@ -204,18 +205,14 @@ class Settler:
     async def _give_up(self, item: Item, variation: Variation, journal: Journal) -> None:
         """Write down the end of a request whose images were not fetched while they were there: paid, and gone."""
         error = errors.RequestGone("its image was not fetched in the 7 days that it was there")
-        images = []
-        outcomes = item.outcomes(variation, price_usd=self._price_usd)
-        # Another request would pay again for those that there are.
-        can_retry = all(image.status in {"failed", "unknown"} for image in outcomes)
-        for image in outcomes:
-            if image.status == "unknown":
-                gone = replace(image, status="failed", error_code=error.code, error=error.message, can_retry=can_retry)
-                self._count([gone], {})
-                images.append(gone.without_variation())
-            else:
-                images.append(image.without_variation())
-        await journal.append(Settled(variation_id=item.variation_id, images=tuple(images)))
+        before = list(item.outcomes(variation, price_usd=self._price_usd))
+        gone = {"status": "failed", "error_code": error.code, "error": error.message, "can_retry": True}
+        after = settled_together(
+            [replace(image, **gone) if image.status == "unknown" else image for image in before]  # type: ignore[arg-type]
+        )
+        self._count([new for old, new in zip(before, after, strict=True) if old.status == "unknown"], {})
+        images = tuple(image.without_variation() for image in after)
+        await journal.append(Settled(variation_id=item.variation_id, images=images))
         self.result.looked_for += 1
 
     async def _rewrite(self, journal: Journal, shard: Shard) -> None:

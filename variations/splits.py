@@ -286,7 +286,7 @@ def parse_splits(text: str) -> tuple[str, ...]:
     Raises:
         BadInput: a name can be no split, or there is none.
     """
-    names = tuple(filter(None, (part.strip() for part in text.split(","))))
+    names = tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
     try:
         for name in names:
             check_split(name)

@@ -200,6 +200,10 @@ async def test_the_gallery_in_a_bucket_is_shown_unsigned(photos: str, bucket: st
     shown = (await artifacts_of(await last_run(f"s3://{bucket}/dataset")))["variations-gallery"]
     assert str(shown.data) == f"[{receipt['gallery']}]({receipt['gallery']})"
     assert "Signature" not in str(shown.description)
+    # The run read its sources here, so the gallery has pictures of them.
+    page = open_storage(f"s3://{bucket}/dataset")
+    assert b"--local-sources" not in await page.get("report.html")
+    await page.aclose()
 
 
 async def test_failures_that_are_allowed(photos: str, dataset: str, sandbox: Sandbox) -> None:

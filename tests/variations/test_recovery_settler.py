@@ -16,8 +16,8 @@ from variations.engine.limits import Limits
 from variations.known import Before, Known
 from variations.layout import note_key
 from variations.ledger.journal import read_notes
-from variations.ledger.records import Record
-from variations.models import Variation
+from variations.ledger.records import Record, Settled
+from variations.models import ImageOutcome, Variation
 from variations.publish import publish
 from variations.recovery import Settler, peek
 
@@ -213,6 +213,51 @@ def test_what_is_too_old_to_be_had_has_failed() -> None:
 
     settle(
         lambda only: [intended(only[0]), accepted(only[0], "ra")],
+        test,
+        later_seconds=timedelta(days=9).total_seconds(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("beside", "expected"),
+    [
+        # Another request would pay for the one that is there again.
+        (ImageOutcome(output_index=0, status="kept", cost_usd=PRICE), [("kept", None), ("failed", False)]),
+        (ImageOutcome(output_index=0, status="failed", can_retry=True), [("failed", True), ("failed", True)]),
+        (
+            ImageOutcome(output_index=0, status="rejected", can_retry=False, cost_usd=PRICE),
+            [("rejected", False), ("failed", False)],
+        ),
+        # Their place is filled anew.
+        (
+            ImageOutcome(output_index=0, status="rejected", can_retry=True, cost_usd=PRICE),
+            [("rejected", True), ("rejected", True)],
+        ),
+    ],
+    ids=["kept", "failed", "dropped", "to be made again"],
+)
+def test_what_is_too_old_takes_nothing_from_what_its_request_brought(
+    beside: ImageOutcome, expected: list[tuple[str, bool | None]]
+) -> None:
+    """A request for two, of which one was fetched in time: its row stays, and only the other one is given up."""
+    lost = ImageOutcome(output_index=1, status="unknown", error_code="output_unavailable", cost_usd=PRICE)
+
+    async def test(view: View, _: Any, only: list[Variation], settler: Settler) -> None:
+        recovery = await settler.settle(holding(only[0], request_id="ra"))
+        assert (recovery.kept, recovery.dropped, recovery.cost_usd) == (0, 0, PRICE)
+        assert recovery.failed == (expected[1][0] == "failed")
+        found = journal(view, 0)
+        await found.replay()
+        images = found.story.items[only[0].variation_id].images
+        assert [(image.status, image.can_retry) for image in images] == expected
+        assert [status for _, status in await rows(view)] == sorted(status for status, _ in expected)
+
+    settle(
+        lambda only: [
+            intended(only[0]),
+            accepted(only[0], "ra"),
+            Settled(variation_id=only[0].variation_id, images=(beside, lost)),
+        ],
         test,
         later_seconds=timedelta(days=9).total_seconds(),
     )

@@ -140,10 +140,7 @@ class Calls:
     def _refused(self, kind: str, sent_at: float, reset_seconds: float) -> None:
         self._progress.refused += 1
         if not self._count_all and kind in SAME_LIMIT:
-            self._count_all = self._progress.all_found_counted = True
-            self._found_counted_at = self._clock.monotonic()
-            self._rate.begin_again()
-            self._found_counted()
+            self.count_all()
             logger.warning(
                 "requests_counted is submit, but the API refused a %s for the request limit, so it counts more than "
                 "submits: every request is counted for the rest of the run. Set requests_counted to all",
@@ -154,6 +151,15 @@ class Calls:
             self._rate.pause(reset_seconds)
         else:
             self._rate.refuse(sent_at=sent_at, reset_seconds=reset_seconds)
+
+    def count_all(self) -> None:
+        """Count every call from now on: the API does, as it showed to this process or to another one."""
+        if self._count_all:
+            return
+        self._count_all = self._progress.all_found_counted = True
+        self._found_counted_at = self._clock.monotonic()
+        self._rate.begin_again()
+        self._found_counted()
 
     async def _take(self, kind: str, priority: Priority) -> float:
         """Wait for a turn; returns when it came, by the clock."""

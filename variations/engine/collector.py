@@ -111,9 +111,10 @@ class Collector:
             return []
         # What cannot be known is counted as spent.
         cost_usd = self._budget.price_usd if status == "unknown" else 0.0
-        return [
+        rows = [
             replace(_with_error(_outcome(request, index), error, status), cost_usd=cost_usd) for index in request.wanted
         ]
+        return settled_together([*request.known, *rows])[len(request.known) :]
 
     def _blame(self, request: Request, error: Exception) -> OutcomeStatus:
         """Say what an error makes of its item, and stop the run where it is not the item's alone."""

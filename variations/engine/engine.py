@@ -174,6 +174,18 @@ class Engine:
         if self._limits.max_in_flight:
             self._schedule.limit_in_flight(max(1, (self._limits.max_in_flight + rank) // workers))
 
+    def learn(self, *, limit: float | None, all_counted: bool) -> None:
+        """Go by what other workers found of the request limit, as far as this one found nothing itself.
+
+        Args:
+            limit: in requests a minute, of all workers; None if none was found.
+            all_counted: the API showed that it counts every call.
+        """
+        if all_counted:
+            self._calls.count_all()
+        if limit is not None:
+            self.rate.learn(limit)
+
     def stop(self, reason: errors.RunError | errors.RunPaused, *, grace_share: float = 1.0) -> None:
         """Submit nothing more and finish what is in flight; the first reason stays.
 

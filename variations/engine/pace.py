@@ -89,6 +89,8 @@ class Pace:
         self._taken = self._taken_since = 0.0
         self._again_seconds = 0.0
         self._one_goes_ahead = False
+        # What another worker found; told on, it would seem to be found by many.
+        self._is_hearsay = False
 
     @property
     def requests_per_minute(self) -> float:
@@ -97,11 +99,11 @@ class Pace:
 
     @property
     def found(self) -> float | None:
-        """The limit in requests a minute that the API showed to all workers; None if it never refused.
+        """The limit in requests a minute, of all workers, that the API showed to this one; None if it never refused.
 
         Where it took more since than it seemed to allow, for a minute in which it refused nothing, that is it.
         """
-        if self._known.limit is None:
+        if self._known.limit is None or self._is_hearsay:
             return None
         now = self._clock.monotonic()
         self._forget_passed(now)
@@ -124,11 +126,12 @@ class Pace:
         Args:
             limit: in requests a minute, of all workers together.
         """
-        if self._known.limit is None:
-            share = limit / self._workers
-            self._known = self._before = _Known(min(self._most, MARGIN * share), share)
+        share = limit / self._workers
+        if self._known.limit is None and share < self._most:
+            self._known = self._before = _Known(MARGIN * share, share)
             # As if the refusals that showed it had been this one's: more is tried as slowly.
             self._refused_at = self._clock.monotonic()
+            self._is_hearsay = True
 
     def begin_again(self) -> None:
         """Forget what was found of the limit."""
@@ -156,6 +159,7 @@ class Pace:
             reset_seconds: from now on until the API takes requests again.
         """
         now = self._clock.monotonic()
+        self._is_hearsay = False
         self._refused.append(sent_at)
         if sent_at > self._refused_at:
             self._begin_burst(now, reset_seconds)

@@ -55,7 +55,7 @@ class RateLimit:
 
     @property
     def found(self) -> float | None:
-        """The limit in requests a minute that the API showed to all workers; None if it never refused."""
+        """The limit in requests a minute, of all workers, that the API showed to this one; None if it never refused."""
         return self._pace.found
 
     @property

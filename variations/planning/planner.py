@@ -204,7 +204,7 @@ class Planner:
     def _wanted(self, source: Source) -> list[PlannedRow]:
         counts = self.counts
         wanted = []
-        for name in self._swept & source.overrides.keys() if source.overrides else ():
+        for name in sorted(self._swept & source.overrides.keys()) if source.overrides else ():
             counts.not_swept[name] = counts.not_swept.get(name, 0) + 1
         most_rolls = self._recipe.gate.rolls
         is_duplicate = True

@@ -15,14 +15,14 @@ MOST_SECONDS: Final = 600.0
 MOST_ROWS: Final = 5_000
 
 
-async def write_after_run(destination: str, *, run_id: str = "", is_stopped: Callable[[], bool]) -> WrittenReport:
+async def write_after_run(destination: str, *, own_run: str = "", is_stopped: Callable[[], bool]) -> WrittenReport:
     """Write a dataset's gallery. Pictures of earlier ones are used again; new ones are fetched for a minute.
 
     Of a larger dataset it shows fewer sources than one that was asked for.
 
     Args:
         destination: the dataset.
-        run_id: of the run, if it is one that read a manifest on this machine.
+        own_run: the run that read a manifest of this machine, if one did.
         is_stopped: whether the run was told to end: then nothing is fetched any more.
 
     Raises:
@@ -35,7 +35,7 @@ async def write_after_run(destination: str, *, run_id: str = "", is_stopped: Cal
     try:
         async with asyncio.timeout(MOST_SECONDS):
             return await write_report(
-                storage, own_run=run_id, most_rows=MOST_ROWS, is_enough=lambda: clock.time() > until or is_stopped()
+                storage, own_run=own_run, most_rows=MOST_ROWS, is_enough=lambda: clock.time() > until or is_stopped()
             )
     finally:
         await storage.aclose()

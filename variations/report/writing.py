@@ -89,7 +89,7 @@ async def write_report(
         storage: the dataset.
         local_sources: read sources that are files of this machine, though the dataset lies elsewhere. Whoever may
             write the dataset's metadata names them, so this is for those who made it here.
-        own_run: the run that made it on this machine: sources that are files are shown of this one at least.
+        own_run: a run whose manifest is a file of this machine: of this one sources that are files are shown, too.
         most_rows: of a larger dataset some sources are shown, with all of their variations.
         on_progress: is told how many pictures are done, of how many.
         is_enough: asked before each picture that is not known from an earlier report; from when it says so none is

@@ -193,6 +193,7 @@ class Crew:
         progress.in_flight = sum(sign.in_flight for sign in signs if sign.writer.token in living)
         progress.refused = own.refused + sum(sign.refused for sign in signs)
         progress.limit_found = max((sign.limit_found for sign in signs if sign.limit_found), default=None)
+        progress.all_found_counted = any(sign.all_found_counted for sign in signs)
         kinds = {kind for sign in signs for kind in sign.requests} | own.requests.keys()
         progress.requests = {
             kind: own.requests.get(kind, 0) + sum(sign.requests.get(kind, 0) for sign in signs)

@@ -26,8 +26,8 @@ class Sign:
         kept, failed, unknown, dropped, rerolled, in_flight: images.
         cost_usd: spent, what may be spent on unknown ones included.
         price_usd: of an image, as the API charges it.
-        requests, refused, limit_found: API calls by kind; how many of them were refused for the request limit; that
-            limit, as far as it was found.
+        requests, refused, limit_found, all_found_counted: API calls by kind; how many of them were refused for the
+            request limit; that limit, as far as this worker found it; whether it found that every call counts.
         stopped_by, stopped_because: why it submits nothing more, if that is so.
     """
 
@@ -45,6 +45,7 @@ class Sign:
     requests: dict[str, int] = field(default_factory=dict)
     refused: int = 0
     limit_found: float | None = None
+    all_found_counted: bool = False
     stopped_by: str | None = None
     stopped_because: str | None = None
 
@@ -98,6 +99,11 @@ class Roster:
         found = await at_once(self._read, keys + left)
         # One that leaves in this moment may be in both.
         return list({sign.writer.token: sign for sign in found if sign is not None}.values())
+
+    async def signs_of_living(self) -> list[Sign]:
+        """Return the last signs of the workers that gave one of late."""
+        found = await at_once(self._read, [worker_key(self._run_id, token) for token in await self.living()])
+        return [sign for sign in found if sign is not None]
 
     async def has_left(self) -> set[str]:
         """Return the tokens of the workers that left in order."""

@@ -103,6 +103,7 @@ class WorkerRun:
         self._parent: str | None = None
         self._wanted = planned.workers
         self._coming_until = clock.monotonic() + COMING_SECONDS
+        self._has_learned = False
         self.workers = 1
 
     @property
@@ -132,9 +133,6 @@ class WorkerRun:
             raise self.engine.stopped_by
         await self._roster.sign(self._sign())
         await self._divide()
-        # Who comes late, or in the place of another one, need not find it again.
-        if found := [sign.limit_found for sign in await self._roster.signs() if sign.limit_found]:
-            self.engine.rate.learn(median(found))
         self._beating = asyncio.create_task(self._beat())
 
     async def take(self) -> int | None:
@@ -257,6 +255,8 @@ class WorkerRun:
                 async with asyncio.timeout(_BEATS * self._beat_seconds):
                     await self._roster.sign(self._sign())
                     await self._divide()
+                    if not self._has_learned:
+                        await self._learn()
                     await self._check_is_open()
                     await self._find_ended()
             except Exception as error:  # noqa: BLE001 - what keeps two apart is the journals: a beat may be lost
@@ -270,6 +270,18 @@ class WorkerRun:
             self._coming_until = self._clock.monotonic() + COMING_SECONDS
         self.workers = len(living)
         self.engine.divide(workers=len(living), rank=living.index(self._writer.token))
+
+    async def _learn(self) -> None:
+        """Begin where the others are: who comes late, or in the place of another, need not find the limit again.
+
+        That is after the first beat, when the others have made room for this one.
+        """
+        signs = await self._roster.signs_of_living()
+        found = [sign.limit_found for sign in signs if sign.limit_found]
+        self.engine.learn(
+            limit=median(found) if found else None, all_counted=any(sign.all_found_counted for sign in signs)
+        )
+        self._has_learned = True
 
     async def _check_is_open(self) -> None:
         """Stop where the run is over, or is to stop."""
@@ -308,6 +320,7 @@ class WorkerRun:
             requests=dict(progress.requests),
             refused=progress.refused,
             limit_found=progress.limit_found,
+            all_found_counted=progress.all_found_counted,
             stopped_by=reason.code if reason else None,
             stopped_because=reason.message if reason else None,
         )

@@ -10,13 +10,14 @@ from tests.variations.examples import outcome, write_part
 from tests.variations.published import refuse
 from variations.dataset import METADATA_KEY
 from variations.errors import ObjectNotFound, StorageError
+from variations.layout import receipt_key
 from variations.models import RejectedSource
 from variations.publish import publish
 from variations.report import write_report
 from variations.status import read_status
 from variations.storage import Storage
 
-from .scene import KEPT, ROWS, RUN, furnish, photos
+from .scene import KEPT, PHOTOS, ROWS, RUN, furnish, photos
 
 
 async def data_of(storage: Storage) -> dict[str, Any]:
@@ -54,6 +55,17 @@ async def test_a_run_shows_the_files_that_it_made_something_of(s3_dataset: Stora
     await furnish(s3_dataset)
     for run, pictures in (("", KEPT), ("20261123T080000Z-bbbbbb", KEPT), (RUN, KEPT + len(photos()))):
         assert (await write_report(s3_dataset, own_run=run)).pictures == pictures
+
+
+async def test_a_run_shows_the_files_that_it_found_to_be_alike(s3_dataset: Storage) -> None:
+    """Those that are not varied included: a leak is to be looked at."""
+    await furnish(s3_dataset)
+    held_out = PHOTOS / "11_astronaut_rgba_lossy.webp"
+    values = json.loads(await s3_dataset.get(receipt_key(RUN)))
+    values["leaks"]["pairs"][0]["other"]["source_uri"] = held_out.as_uri()
+    await s3_dataset.put(receipt_key(RUN), json.dumps(values).encode())
+    assert (await write_report(s3_dataset, own_run="20261123T080000Z-bbbbbb")).pictures == KEPT
+    assert (await write_report(s3_dataset, own_run=RUN)).pictures == KEPT + len(photos()) + 1
 
 
 async def test_a_file_that_a_run_refused_is_not_shown(s3_dataset: Storage) -> None:

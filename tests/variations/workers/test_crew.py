@@ -1,6 +1,8 @@
 """A run on several machines, some of which die, sleep or are taken away: each image is paid once, and all are there."""
 
+import asyncio
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
@@ -9,6 +11,7 @@ from variations.engine.limits import Limits
 from variations.engine.pace import MARGIN
 from variations.errors import StoppedByUser
 from variations.receipt import Receipt
+from variations.workers.roster import Roster
 from variations.workers.worker import COMING_SECONDS, SHARE_SECONDS
 
 from .crew import ITEMS, SHARDS, Crewed, crewed
@@ -111,20 +114,59 @@ def test_no_slot_stays_empty_for_another_one() -> None:
     crewed(doing, limits=FAST, begin_after=(5.0, 5.0))
 
 
-def test_one_that_comes_late_begins_at_the_limit_that_the_others_found() -> None:
-    """At its share of it, and not at the first guess, or at no limit at all."""
+def test_one_that_comes_late_begins_where_the_others_are() -> None:
+    """At its share of the limit that they found, in the middle of what they say, and not at the first guess."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: len(crew.runs) == 4 and crew.accepted_by(crew.workers()[0]) >= 2)
+        for worker, limit in zip(crew.workers(), (240.0, 60.0, 300.0), strict=False):
+            crew.runs[worker.name].engine.progress.limit_found = limit
+        last = crew.workers()[3]
+        await crew.until(lambda: last.name in crew.runs)
+        rate = crew.runs[last.name].engine.rate
+        await crew.until(lambda: rate.requests_per_minute < 80)
+        # Its share of the first guess, until the others have made room for it.
+        assert rate.requests_per_minute == pytest.approx(80 / 4, rel=0.01)
+        await crew.until(lambda: rate.requests_per_minute > 40)
+        assert rate.requests_per_minute == pytest.approx(240 / 4 * MARGIN, rel=0.05)
+        assert (await crew.receipt_of(parent)).kept == ITEMS
+
+    slow = replace(LIMITS, first_requests_per_minute=80.0)
+    crewed(doing, workers=4, limits=slow, begin_after=(0.0, 0.0, 0.0, 20.0))
+
+
+def test_what_one_found_to_be_counted_the_others_count_too() -> None:
+    """And the receipt says so."""
 
     async def doing(crew: Crewed) -> None:
         parent = crew.parent()
         await crew.until(lambda: bool(crew.workers()) and crew.accepted_by(crew.workers()[0]) >= 3)
         first, second = crew.workers()
-        crew.runs[first.name].engine.progress.limit_found = 240.0
-        await crew.until(lambda: crew.accepted_by(second) >= 1)
-        rate = crew.runs[second.name].engine.rate
-        assert (rate.found, rate.requests_per_minute) == pytest.approx((240, 240 / 2 * MARGIN), rel=0.05)
+        crew.runs[first.name].engine.learn(limit=None, all_counted=True)
+        await crew.until(lambda: second.name in crew.runs)
+        progress = crew.runs[second.name].engine.progress
+        assert not progress.all_found_counted
+        await crew.until(lambda: progress.all_found_counted)
+        receipt = await crew.receipt_of(parent)
+        assert (receipt.kept, receipt.all_found_counted) == (ITEMS, True)
+
+    crewed(doing, limits=replace(LIMITS, count_all_requests=False), begin_after=(0.0, 20.0))
+
+
+def test_a_sign_that_cannot_be_read_is_no_reason_not_to_work() -> None:
+    """What could be learned from it is worth less than the worker."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: bool(crew.workers()) and crew.accepted_by(crew.workers()[0]) >= 3)
+        second = crew.workers()[1]
+        with patch.object(Roster, "signs_of_living", side_effect=errors.JournalDamaged("no sign of life")):
+            await crew.until(lambda: crew.accepted_by(second) >= 1)
+            await asyncio.sleep(20)
         assert (await crew.receipt_of(parent)).kept == ITEMS
 
-    crewed(doing, begin_after=(0.0, 30.0))
+    crewed(doing, begin_after=(0.0, 20.0))
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_shards_are_taken_over() -> None:
