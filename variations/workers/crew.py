@@ -143,7 +143,8 @@ class Crew:
         signs = await self._roster.signs()
         left = await self._roster.has_left()
         living = set(await self._roster.living()) - left
-        self._count(signs, living)
+        # The last one may have left since its sign was read, and what it says then is the last word.
+        self._count(signs if living else await self._roster.signs(), living)
         reasons = [
             of_code(sign.stopped_by, sign.stopped_because or "")
             for sign in signs
@@ -193,7 +194,7 @@ class Crew:
         progress.in_flight = sum(sign.in_flight for sign in signs if sign.writer.token in living)
         progress.refused = own.refused + sum(sign.refused for sign in signs)
         progress.limit_found = max((sign.limit_found for sign in signs if sign.limit_found), default=None)
-        progress.all_found_counted = any(sign.all_found_counted for sign in signs)
+        progress.all_found_counted = own.all_found_counted or any(sign.all_found_counted for sign in signs)
         kinds = {kind for sign in signs for kind in sign.requests} | own.requests.keys()
         progress.requests = {
             kind: own.requests.get(kind, 0) + sum(sign.requests.get(kind, 0) for sign in signs)

@@ -255,10 +255,10 @@ class WorkerRun:
                 async with asyncio.timeout(_BEATS * self._beat_seconds):
                     await self._roster.sign(self._sign())
                     await self._divide()
-                    if not self._has_learned:
-                        await self._learn()
                     await self._check_is_open()
                     await self._find_ended()
+                    if not self._has_learned:
+                        await self._learn()
             except Exception as error:  # noqa: BLE001 - what keeps two apart is the journals: a beat may be lost
                 logger.warning("no sign of life could be written: %s", str(error) or type(error).__name__)
 
@@ -274,14 +274,14 @@ class WorkerRun:
     async def _learn(self) -> None:
         """Begin where the others are: who comes late, or in the place of another, need not find the limit again.
 
-        That is after the first beat, when the others have made room for this one.
+        That is after the first beat, when the others have made room for this one; it is tried once.
         """
+        self._has_learned = True
         signs = await self._roster.signs_of_living()
         found = [sign.limit_found for sign in signs if sign.limit_found]
         self.engine.learn(
             limit=median(found) if found else None, all_counted=any(sign.all_found_counted for sign in signs)
         )
-        self._has_learned = True
 
     async def _check_is_open(self) -> None:
         """Stop where the run is over, or is to stop."""

@@ -46,6 +46,23 @@ def test_workers_share_a_run() -> None:
     crewed(doing)
 
 
+def test_the_last_word_of_each_worker_is_counted() -> None:
+    """It may leave between the look at its sign and the look at who has left."""
+    has_left = Roster.has_left
+
+    async def later(roster: Roster) -> set[str]:
+        await asyncio.sleep(4)
+        return await has_left(roster)
+
+    async def doing(crew: Crewed) -> None:
+        receipt = await crew.receipt_of(crew.parent())
+        assert (receipt.kept, receipt.requests["submit"]) == (ITEMS, ITEMS)
+
+    for seed in range(1, 6):
+        with patch.object(Roster, "has_left", later):
+            crewed(doing, seed=seed)
+
+
 def test_one_that_begins_first_leaves_the_others_their_part() -> None:
     """Though it could have all of it in flight before they have begun; and so does one whose neighbour was killed."""
 
