@@ -11,7 +11,7 @@ from variations.engine.limits import Limits
 from variations.engine.pace import MARGIN
 from variations.errors import StoppedByUser
 from variations.receipt import Receipt
-from variations.workers.roster import Roster
+from variations.workers.roster import Roster, Sign
 from variations.workers.worker import COMING_SECONDS, SHARE_SECONDS
 
 from .crew import ITEMS, SHARDS, Crewed, crewed
@@ -47,19 +47,19 @@ def test_workers_share_a_run() -> None:
 
 
 def test_the_last_word_of_each_worker_is_counted() -> None:
-    """It may leave between the look at its sign and the look at who has left."""
-    has_left = Roster.has_left
+    """It may leave, and take its sign from among those of the living, before that is read."""
+    read = Roster._read
 
-    async def later(roster: Roster) -> set[str]:
+    async def later(roster: Roster, key: str) -> Sign | None:
         await asyncio.sleep(4)
-        return await has_left(roster)
+        return await read(roster, key)
 
     async def doing(crew: Crewed) -> None:
         receipt = await crew.receipt_of(crew.parent())
         assert (receipt.kept, receipt.requests["submit"]) == (ITEMS, ITEMS)
 
     for seed in range(1, 6):
-        with patch.object(Roster, "has_left", later):
+        with patch.object(Roster, "_read", later):
             crewed(doing, seed=seed)
 
 
