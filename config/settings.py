@@ -44,6 +44,8 @@ VENDOR_PREFIX: Final = "SEGMIND_"
 DEFAULT_FILE: Final = "variations.toml"
 # Where no limit is told: what most plans of the vendor's allow.
 FIRST_REQUESTS_PER_MINUTE: Final = 60.0
+# So much of a value that is refused is shown, before what is wrong with it.
+LONGEST_SHOWN: Final = 80
 # Not settings themselves: they say where settings are.
 _POINTERS: Final = {"VARIATIONS_CONFIG", "VARIATIONS_PROFILE"}
 
@@ -359,10 +361,11 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Return a value for a message: a URL without a password, and no key that was put in the wrong place."""
+    """Return a value for a message: no password in a URL, no key that was put in the wrong place, and not too long."""
     if not isinstance(value, str):
         return value
-    return _KEY.sub("SG_…", shown_uri(value) if "@" in value else value)
+    shown = _KEY.sub("SG_…", shown_uri(value) if "@" in value else value)
+    return shown if len(shown) <= LONGEST_SHOWN else shown[: LONGEST_SHOWN - 1] + "…"
 
 
 def _explained(problem: ErrorDetails, overrides: Mapping[str, Any], stored: Mapping[str, Any]) -> str:

@@ -193,6 +193,15 @@ def test_a_wrong_variable_is_named_as_it_was_set(monkeypatch: pytest.MonkeyPatch
     assert refused(guidance=12, outputs_per_request=1) == "guidance is 12: input should be less than or equal to 10"
 
 
+def test_of_a_long_value_the_beginning_is_shown() -> None:
+    """What is wrong with it stands behind it, and is to be seen."""
+    sweep = "guidance=" + ",".join(f"{number / 1000}" for number in range(2000, 3500))
+    said = refused(sweep=sweep)
+    assert said.startswith("sweep is 'guidance=2.0,2.001,")
+    assert "…': 1,500 settings a source" in said
+    assert len(said) < 250
+
+
 def test_an_unknown_option_is_refused() -> None:
     """With the nearest name."""
     assert refused(guidence=3) == "unknown setting 'guidence'; did you mean guidance?"
