@@ -82,7 +82,8 @@ class Calls:
                     raise
                 if isinstance(error, errors.RateLimited):
                     self._refused(kind, sent_at, delay)
-                    refused_since = refused_since or sent_at
+                    # Not since its turn came: writing its intent down may have taken long.
+                    refused_since = refused_since or self._clock.monotonic()
                     self._check_that_any_is_taken(refused_since, error)
                 else:
                     attempt += 1

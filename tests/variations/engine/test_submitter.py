@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.variations.chaos.store import Store
@@ -19,7 +19,7 @@ from variations import errors
 from variations.api.client import Client, Endpoint
 from variations.clock import Clock
 from variations.engine.budget import Budget
-from variations.engine.calls import Calls
+from variations.engine.calls import REFUSED_SECONDS, Calls
 from variations.engine.limits import Limits
 from variations.engine.lost_submits import LostSubmits
 from variations.engine.progress import Progress
@@ -213,6 +213,7 @@ def test_a_429_that_outlasts_the_intent_renews_it(seconds: float, intents: int) 
     on_bench(test)
 
 
+@example([59.9, 59.9, 200.0, 200.0, 200.0, 200.0], [0.5, 0.5, 0.5])
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.sampled_from([0.01, 1.0, 30.0, 59.9, 60.0, 61.0, 200.0]), min_size=1, max_size=6),
@@ -224,10 +225,15 @@ def test_every_post_leaves_on_an_intent_that_is_durable_and_fresh(writes: list[f
     async def test(bench: Bench) -> None:
         bench.api.on_submit = lambda number, _: limited(waits[number - 1]) if number <= len(waits) else None
         log = TimedLog(seconds=lambda number: writes[number - 1] if number <= len(writes) else 0.01)
-        await bench.submit(log)
+        try:
+            await bench.submit(log)
+            assert len(bench.api.times("submit")) == len(waits) + 1
+        except errors.ServiceDown:
+            # A log this slow makes a quarter of an hour of a few refusals, and that ends the run.
+            posts = bench.api.times("submit")
+            assert posts[-1] - posts[0] > REFUSED_SECONDS - 1
         begun = [at for at, record in log.begun if record.kind == "intended"]
         durable = log.times("intended")
-        assert len(bench.api.times("submit")) == len(waits) + 1
         for arrived in bench.api.times("submit"):
             left = arrived - bench.api.network_seconds
             assert any(
