@@ -181,7 +181,7 @@ async def _leaks(
             before=known.groups,
             how=job.leaks,
             # A manifest that may name no files of this machine has had them refused.
-            images=SourceImages(local_files=True, http=http),
+            images=SourceImages(local_files=None, http=http),
             hashes=hashes,
             on_progress=on_look,
             check=check,

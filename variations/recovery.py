@@ -206,9 +206,13 @@ class Settler:
         """Write down the end of a request whose images were not fetched while they were there: paid, and gone."""
         error = errors.RequestGone("its image was not fetched in the 7 days that it was there")
         before = list(item.outcomes(variation, price_usd=self._price_usd))
-        gone = {"status": "failed", "error_code": error.code, "error": error.message, "can_retry": True}
         after = settled_together(
-            [replace(image, **gone) if image.status == "unknown" else image for image in before]  # type: ignore[arg-type]
+            [
+                replace(image, status="failed", error_code=error.code, error=error.message, can_retry=True)
+                if image.status == "unknown"
+                else image
+                for image in before
+            ]
         )
         self._count([new for old, new in zip(before, after, strict=True) if old.status == "unknown"], {})
         images = tuple(image.without_variation() for image in after)

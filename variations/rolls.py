@@ -6,7 +6,6 @@ chain of variations in it: none of them is paid twice.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from variations.identity import rerolled
 from variations.ledger.story import Item, Story
@@ -35,9 +34,8 @@ def settled_together(images: Sequence[Outcome]) -> list[Outcome]:
     again: another request would pay for that one again.
     """
     if is_vacant(images) and any(image.status == "rejected" and image.can_retry for image in images):
-        again: dict[str, Any] = {"status": "rejected", "can_retry": True}
         return [
-            replace(image, **again, error=f"{image.error}; made again with what was flagged")
+            replace(image, status="rejected", can_retry=True, error=f"{image.error}; made again with what was flagged")
             if image.status == "failed"
             else image
             for image in images

@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -39,7 +39,7 @@ class SourceImages:
     """Fetches source images, so many decoded at a time.
 
     Args:
-        local_files: whether files of this machine are read where they are named as sources.
+        local_files: the URIs of files of this machine that are read where they are named as sources; None: of all.
         http: fetches from the web.
         open_storage: opens the folder in which a source lies.
     """
@@ -47,7 +47,7 @@ class SourceImages:
     def __init__(
         self,
         *,
-        local_files: bool,
+        local_files: Container[str] | None,
         http: httpx.AsyncClient,
         open_storage: Callable[[str], Storage] = open_storage,
     ) -> None:
@@ -67,8 +67,10 @@ class SourceImages:
         try:
             if scheme in {"http", "https"}:
                 return await self._from_web(uri)
-            if scheme == "file" and not self._local_files:
-                raise errors.SourceUnavailable("a file of the machine that made the dataset")
+            if scheme == "file" and self._local_files is not None and uri not in self._local_files:
+                raise errors.SourceUnavailable(
+                    "a file of the machine that made the dataset: `variations report --local-sources` shows it there"
+                )
             if scheme in {"s3", "file"}:
                 return await self._from_store(uri)
         except (errors.ItemError, errors.Repeatable, errors.StorageError, errors.BadInput, TimeoutError) as error:

@@ -71,7 +71,7 @@ async def test_a_bucket_that_does_not_answer_is_given_up() -> None:
             """Nothing is open."""
 
     async with httpx.AsyncClient() as http:
-        images = SourceImages(local_files=False, http=http, open_storage=Dead)  # type: ignore[arg-type]
+        images = SourceImages(local_files=(), http=http, open_storage=Dead)  # type: ignore[arg-type]
         for number in range(20):
             with pytest.raises(SourceUnavailable, match=r"no answer|s3://dead did not answer for others"):
                 await images.fetch(f"s3://dead/photos/{number % 3}/{number}.jpg")
@@ -84,7 +84,7 @@ async def test_a_source_is_looked_at_where_it_lies() -> None:
     """A local file only where that is allowed."""
     uri = (PHOTOS / "05_coffee_rgb.png").as_uri()
     async with httpx.AsyncClient() as http:
-        look = await SourceImages(local_files=True, http=http).look(uri)
+        look = await SourceImages(local_files={uri}, http=http).look(uri)
         assert look == look_at((PHOTOS / "05_coffee_rgb.png").read_bytes())
         with pytest.raises(SourceUnavailable, match="a file of the machine"):
-            await SourceImages(local_files=False, http=http).look(uri)
+            await SourceImages(local_files=(), http=http).look(uri)

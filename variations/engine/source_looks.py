@@ -127,4 +127,4 @@ def looks_of(gate: Gate, http: httpx.AsyncClient, *, most_in_flight: int) -> Sou
     """
     if not gate.sources:
         return None
-    return SourceLooks(SourceImages(local_files=True, http=http).fetch, most_in_flight=most_in_flight)
+    return SourceLooks(SourceImages(local_files=None, http=http).fetch, most_in_flight=most_in_flight)

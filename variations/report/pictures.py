@@ -27,7 +27,8 @@ class Pictures:
         storage: the dataset.
         thumbnails: where they come from and go to.
         side: of a small picture, in pixels.
-        local_sources: which URIs may be read where a dataset names them as sources, if they are files of this machine.
+        local_sources: the URIs of files of this machine that are read where a dataset names them as sources; None: of
+            all.
         http: fetches sources from the web.
 
     Attributes:
@@ -42,14 +43,13 @@ class Pictures:
         thumbnails: Thumbnails,
         *,
         side: int,
-        local_sources: Container[str],
+        local_sources: Container[str] | None,
         http: httpx.AsyncClient,
     ) -> None:
         self._storage = storage
         self._thumbnails = thumbnails
         self._side = side
-        self._local_sources = local_sources
-        self._source_images = SourceImages(local_files=True, http=http)
+        self._source_images = SourceImages(local_files=local_sources, http=http)
         self._decoders = asyncio.Semaphore(DECODED_AT_ONCE)
         self.missing: dict[str, str] = {}
         self.fetched = 0
@@ -77,7 +77,7 @@ class Pictures:
         """
         self._thumbnails.keep_only([*images, *sources])
         # Sources first: they are fewer, and an image beside nothing shows little.
-        wanted: list[tuple[str, str, Fetch]] = [(name, uri, self._fetch_source) for name, uri in sources.items()]
+        wanted: list[tuple[str, str, Fetch]] = [(name, uri, self._source_images.fetch) for name, uri in sources.items()]
         wanted += [(name, key, self._storage.get) for name, key in images.items()]
         unsaved = done = 0
         on_progress(done, len(wanted))
@@ -94,13 +94,6 @@ class Pictures:
         await at_once(one, wanted)
         if unsaved:
             await self._thumbnails.save()
-
-    async def _fetch_source(self, uri: str) -> bytes:
-        if uri.partition(":")[0].lower() == "file" and uri not in self._local_sources:
-            raise errors.SourceUnavailable(
-                "a file of the machine that made the dataset: `variations report --local-sources` shows it there"
-            )
-        return await self._source_images.fetch(uri)
 
     async def _make(self, name: str, place: str, fetch: Fetch, *, is_enough: Callable[[], bool]) -> bool:
         """Make one, and return whether it is new."""

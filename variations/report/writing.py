@@ -110,7 +110,7 @@ async def write_report(
     names = _Names.of(shown, of_leaks=picture_names(leaks))
     thumbnails = Thumbnails(storage)
     await thumbnails.load()
-    own = set(names.uris.values())
+    own: set[str] | None = None
     if not (local_sources or storage.uri.startswith("file:")):
         own = sources_of(shown.table, own_run)
         own.update(picture_names(last_leaks(run for run in runs if run["run_id"] == own_run)).values())

@@ -23,7 +23,7 @@ from .simulation import (
     run,
     variations,
 )
-from .test_rate import most_allowed, most_in_a_minute
+from .turns import most_allowed, most_in_a_minute
 
 
 class Whims:

@@ -47,7 +47,7 @@ async def made(
     await thumbnails.load()
     web = changes.pop("web", no_web)
     async with answering(web) as http:  # type: ignore[arg-type]
-        local = set(sources.values()) if changes.pop("local_sources", True) else ()
+        local = None if changes.pop("local_sources", True) else ()
         pictures = Pictures(storage, thumbnails, side=side, local_sources=local, http=http)
         await pictures.make(images, sources, on_progress=changes.pop("on_progress", quiet))  # type: ignore[arg-type]
     assert not changes
