@@ -50,11 +50,22 @@ def running_command(environment: dict[str, str], prefect_home: Path) -> Iterator
 
 
 def server_of(command: subprocess.Popen[str]) -> int | None:
-    """Return the number of the process that the command has started; None if there is none yet."""
+    """Return the number of the server's process; None if there is none yet.
+
+    Other processes that the command has started are over in a moment, such as one that asks for the machine's name.
+    """
     for folder in Path("/proc").glob("[0-9]*"):
-        if status_of(int(folder.name))[1:] == (command.pid,):
+        if status_of(int(folder.name))[1:] == (command.pid,) and b"server_process.py" in words_of(folder):
             return int(folder.name)
     return None
+
+
+def words_of(process: Path) -> bytes:
+    """Return how a process was called; nothing if it is gone."""
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def status_of(pid: int) -> tuple[str, int] | tuple[()]:
@@ -116,3 +127,13 @@ def test_who_is_killed_leaves_no_server_behind(
         command.kill()
         assert command.wait() == -signal.SIGKILL
     until(lambda: is_over(server), seconds=20)
+
+
+def test_a_server_that_does_not_start_says_why(environment: dict[str, str], tmp_path: Path) -> None:
+    """What it printed is told, which is kept back otherwise."""
+    no_folder = "sqlite+aiosqlite:////proc/prefect.db"
+    with running_command({**environment, "PREFECT_SERVER_DATABASE_CONNECTION_URL": no_folder}, tmp_path) as command:
+        _, err = command.communicate(timeout=150)
+    assert command.returncode == 2
+    assert "unable to open database file" in err
+    assert err.splitlines()[-1].startswith("variations: Prefect's temporary server did not start")
