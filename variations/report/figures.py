@@ -27,7 +27,7 @@ _TIME_STEPS: Final = (
     *(86_400, 2 * 86_400, 7 * 86_400, 14 * 86_400, 30 * 86_400, 90 * 86_400, 365 * 86_400),
 )
 _NEEDED: Final = (
-    *("status", "error_code", "error", "total_seconds", "cost_usd", "completed_at", "polls", "output_index"),
+    *("status", "error_code", "error", "total_seconds", "cost_usd", "completed_at", "polls", "num_outputs"),
     *("source_distance", "sibling_distance", "verdict"),
 )
 _RECEIPT: Final = (
@@ -80,12 +80,14 @@ def _failures(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _histograms(table: pa.Table, kept: pa.Table) -> list[dict[str, Any] | None]:
-    asked = kept.filter(pc.equal(kept.column("output_index"), 0))
+    # A request that makes several images is a part of each one's.
+    outputs = kept.column("num_outputs").fill_null(1).to_numpy()
+    requests = (kept.column("polls").to_numpy() + 1) / outputs
     histograms = [
         histogram("Latency", _floats(kept, "total_seconds"), unit="s"),
         over_time("Images over time", _epochs(kept)),
         histogram("Cost an image", _floats(table.filter(pc.greater(table.column("cost_usd"), 0)), "cost_usd"), "USD"),
-        histogram("Requests an image", _floats(asked, "polls") + 1, unit="requests", is_whole=True),
+        histogram("Requests an image", requests, unit="requests", is_whole=bool((outputs == 1).all())),
     ]
     for title, name in (("Distance to the source", "source_distance"), ("Distance to siblings", "sibling_distance")):
         if name in kept.column_names:

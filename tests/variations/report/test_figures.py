@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.variations.examples import outcome, source, variation, write_part
 from variations.dataset import METADATA_KEY
 from variations.layout import receipt_key
+from variations.parameters import Parameters
 from variations.publish import publish
 from variations.report.figures import BARS, SAMPLES, histogram, over_time, read_figures, read_runs
 from variations.storage import Storage
@@ -101,6 +102,17 @@ async def test_a_few_of_many_texts_are_told(dataset: Storage, tmp_path: Path) ->
     await dataset.get_to_file(METADATA_KEY, tmp_path / "metadata.parquet")
     (one,) = read_figures(tmp_path / "metadata.parquet")["failures"]
     assert (one["count"], len(one["samples"])) == (50, SAMPLES)
+
+
+async def test_a_request_for_several_images_is_a_part_of_each(dataset: Storage, tmp_path: Path) -> None:
+    """As in the receipt; one that makes a single image counts whole."""
+    several = variation("v", parameters=Parameters(num_outputs=4))
+    outcomes = [outcome(of=several, output_index=index, polls=5) for index in range(4)]
+    await write_part(dataset, RUN, [*outcomes, outcome(polls=2)])
+    await publish(dataset, [RUN])
+    await dataset.get_to_file(METADATA_KEY, tmp_path / "metadata.parquet")
+    told = {one["title"]: one for one in read_figures(tmp_path / "metadata.parquet")["histograms"]}
+    assert told["Requests an image"]["note"] == "median 1.5, 95 % up to 2.7, mean 1.8 requests"
 
 
 async def test_measures_of_a_gate_have_histograms(dataset: Storage, tmp_path: Path) -> None:
