@@ -38,7 +38,8 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Script:
     uv = Path(sys.executable).with_name("uv")
     run(uv, "venv", "--quiet", "--python", sys.executable, folder)
     python = folder / "bin/python"
-    run(uv, "pip", "install", "--quiet", "--python", python, "-r", HERE / "worker-types.txt")
+    # The system's certificates, as pip takes them: a network may have its own.
+    run(uv, "pip", "install", "--quiet", "--system-certs", "--python", python, "-r", HERE / "worker-types.txt")
     return lambda verb, path: run(python, HERE / "worker_types.py", verb, path)
 
 
