@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.variations.chaos.sweep import ITEMS, Swept, sweep
+from tests.variations.chaos.sweep import Swept, sweep
 
 from . import scenarios
 from .kills import DEATHS, kill_at, name_of
@@ -26,6 +26,7 @@ class Counts:
     """A row of the table: `runs` scenes, and over all of them what is in `Verdict`, by number.
 
     Attributes:
+        dropped: were made, paid, and flagged by the quality gate.
         wrong: what went otherwise than it should, in words; empty where all is well.
     """
 
@@ -35,6 +36,7 @@ class Counts:
     kills: int = 0
     rows: int = 0
     kept: int = 0
+    dropped: int = 0
     unknown: int = 0
     bill: int = 0
     accepted_twice: int = 0
@@ -75,7 +77,7 @@ class Counts:
 
 
 SIMULATED_RUNS: Final = 10_000
-COLUMNS: Final = ("runs", "images", "kills", "rows", "kept", "unknown", "bill", "accepted_twice", "lost")
+COLUMNS: Final = ("runs", "images", "kills", "rows", "kept", "dropped", "unknown", "bill", "accepted_twice", "lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +216,11 @@ def simulated(ground: Ground, say: Say, *, runs: int = SIMULATED_RUNS) -> list[C
     counts = Counts(
         "simulated runs",
         runs=swept.runs,
-        images=swept.runs * ITEMS,
+        images=events["images"],
         kills=events["exit: killed"],
         rows=events["rows"],
         kept=events["row: kept"],
+        dropped=events["dropped"],
         unknown=events["row: unknown"],
         bill=events["paid"],
         accepted_twice=events["accepted twice"],

@@ -42,9 +42,9 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def job_of(photos: Path, *, each: int) -> Job:
-    """Return a job over a folder, so many variations each, in few shards."""
-    recipe = Recipe(parameters=Parameters(megapixels="0.25"), variations_per_source=each)
+def job_of(photos: Path, *, each: int, outputs: int = 1) -> Job:
+    """Return a job over a folder, so many variations each, of so many images, in few shards."""
+    recipe = Recipe(parameters=Parameters(megapixels="0.25", num_outputs=outputs), variations_per_source=each)
     return Job(str(photos), str(photos.parent / "dataset"), recipe)
 
 
@@ -213,6 +213,27 @@ async def test_what_was_in_flight_long_ago_is_fetched_or_held(
         assert set(held["request_id"]) == unsettled
         assert (receipt.unknown_before, receipt.all_kept) == (len(held), False)
         assert {item["request_id"] for item in receipt.unknowns} == unsettled
+
+
+async def test_all_images_of_requests_that_were_in_flight_an_hour_ago_are_fetched(
+    photos: Path, api: Sandbox, one_shard: None
+) -> None:
+    """The history names one image where it is asked for a request, and all of them on its pages."""
+    del one_shard
+    api.configure(speed=1, latency_seconds=0.2)
+    job = job_of(photos, each=2, outputs=4)
+    async with opened(job, api) as run:
+        await planned(run)
+        await cancelled_after(run, kept=4)
+    _, unsettled = await open_items(run)
+    assert unsettled
+    api.advance_clock(4000)
+    receipt = await whole(job, api)
+    assert (receipt.all_kept, receipt.unknown_before) == (True, 0)
+    frame = rows_of(job)
+    assert list(frame["status"]) == ["kept"] * 24
+    assert frame["output_url"].nunique() == frame["sha256"].nunique() == 24
+    assert frame["cost_usd"].sum() == pytest.approx(sum(line.cost_usd for line in api.bill().lines))
 
 
 async def test_after_ctrl_c_there_is_a_period_of_grace(photos: Path, api: Sandbox, one_shard: None) -> None:

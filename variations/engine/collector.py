@@ -14,7 +14,7 @@ from variations.engine.budget import Budget
 from variations.engine.outputs import OutputStore
 from variations.engine.request import Request
 from variations.gate import Gate
-from variations.models import Completed, Metrics, Outcome, OutcomeStatus
+from variations.models import Completed, Metrics, Outcome, OutcomeStatus, OutputFile
 from variations.rolls import settled_together
 from variations.uris import public_uri
 
@@ -63,22 +63,21 @@ class Collector:
         if not completed.outputs:
             completed = await self._with_outputs(request)
         completed_at = self._clock.now()
-        wanted = request.variation.parameters.num_outputs
-        made = min(wanted, len(completed.outputs))
+        asked = request.variation.parameters.num_outputs
+        made = min(asked, len(completed.outputs))
         cost_usd = completed.metrics.cost_usd
-        shared_by = wanted if request.is_from_history else made
+        shared_by = asked if request.may_have_more else made
         gate = request.gate or self._gate
         cost_each = self._budget.price_usd if cost_usd is None else cost_usd / shared_by
+        files = _files(request, completed)
 
         async def keep(index: int) -> Outcome:
             outcome = _outcome(request, index, metrics=completed.metrics, completed_at=completed_at)
-            if index >= made:
+            if index not in files:
                 return self._missing(request, outcome, made=made)
-            outcome = replace(outcome, cost_usd=cost_each, output_url=public_uri(completed.outputs[index].url))
+            outcome = replace(outcome, cost_usd=cost_each, output_url=public_uri(files[index].url))
             try:
-                brought = await self._outputs.keep(
-                    request.variation, completed.outputs[index], output_index=index, gate=gate
-                )
+                brought = await self._outputs.keep(request.variation, files[index], output_index=index, gate=gate)
             except Exception as error:  # noqa: BLE001 - nor may one image take the others of its request with it
                 return _with_error(outcome, error, self._blame(request, error))
             if brought.image is None:
@@ -97,9 +96,9 @@ class Collector:
 
     def _missing(self, request: Request, outcome: Outcome, *, made: int) -> Outcome:
         """Return the row of an image that was wanted, and that the finished request does not name."""
-        if request.is_from_history:
-            # A single record names one output of several: the others were made, and may be found.
-            gone = errors.RequestGone("forgotten by the API, and the history names no such output")
+        if request.may_have_more:
+            # The others were made, perhaps, and may be found.
+            gone = errors.RequestGone("forgotten by the API, and the history names no such output, or not yet")
             return _with_error(replace(outcome, cost_usd=self._budget.price_usd), gone, "unknown")
         asked = request.variation.parameters.num_outputs
         return _with_error(outcome, errors.OutputMissing(f"asked for {asked}, the API made {made}"), "failed")
@@ -125,6 +124,19 @@ class Collector:
         if isinstance(error, errors.ItemUnknown):
             return "unknown"
         return "unknown" if request.request_id is not None and not isinstance(error, CERTAIN) else "failed"
+
+
+def _files(request: Request, completed: Completed) -> dict[int, OutputFile]:
+    """Return the files of the images that are wanted, by their numbers.
+
+    What the history names may be a part, and in another order: no file is taken for two images.
+    """
+    known = {outcome.output_url for outcome in request.known if outcome.output_url}
+    files = [file for file in completed.outputs if public_uri(file.url) not in known]
+    if len(completed.outputs) - len(files) == len(known):
+        return dict(zip(request.wanted, files, strict=False))
+    in_order = dict(enumerate(completed.outputs))
+    return {index: in_order[index] for index in request.wanted if index in in_order and in_order[index] in files}
 
 
 def _outcome(

@@ -122,18 +122,24 @@ class Engine:
         self._unsettled = Slots(lambda: schedule.most_in_flight + 2 * limits.max_images_in_memory)
         self._in_vain = InVain()
         self.budget = Budget(limits.max_cost_usd, price_usd=limits.price_usd, more=more_budget)
+        lost = LostSubmits(self._history_page, clock=self.clock)
         self._submitter = Submitter(
             client,
             self._calls,
             sources=SourceUrls(self._upload, presign_seconds=limits.presign_seconds),
             budget=self.budget,
-            lost=LostSubmits(self._history_page, clock=self.clock),
+            lost=lost,
             limits=limits,
             clock=self.clock,
             is_stopped=lambda: self.stopped_by is not None,
         )
         self._poller = Poller(
-            client, self._calls, schedule=schedule, clock=self.clock, are_more_coming=self._are_more_coming
+            client,
+            self._calls,
+            schedule=schedule,
+            lost=lost,
+            clock=self.clock,
+            are_more_coming=self._are_more_coming,
         )
         self._items: set[asyncio.Task[None]] = set()
         self._grace: asyncio.Task[None] | None = None

@@ -2,13 +2,16 @@
 
 A submit has no idempotency key, and to repeat it blindly may pay twice. But the history's rows carry the inputs as
 they were sent: source and seed make them unique, so a lost submit that was accepted can be found there, and adopted.
+
+There, too, all images of a request for several are found, once the API forgot it: the history has a row for each, and
+gives away only one of them where it is asked for the request by its id.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
@@ -55,6 +58,11 @@ class LostSubmit:
     early: timedelta = CLOCK_TOLERANCE
 
     @property
+    def key(self) -> str:
+        """What its record is told by, among others."""
+        return public_uri(self.redux_image)
+
+    @property
     def earliest(self) -> datetime:
         """The first moment at which the API's clock may have seen it."""
         return self.since - self.early
@@ -79,6 +87,31 @@ class LostSubmit:
             and (record.created_at is None or self.earliest <= record.created_at <= self.latest)
             and record.request_id not in self.not_these
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenRequest:
+    """A request for several images that the API forgot, and whose rows are wanted.
+
+    Attributes:
+        key: its id.
+        images: that it was for: so many rows it has at the most.
+        until: when it was accepted, in UTC, give or take `CLOCK_TOLERANCE`.
+    """
+
+    key: str
+    images: int
+    until: datetime
+
+    @property
+    def earliest(self) -> datetime:
+        """The first moment at which the API's clock may have seen it."""
+        return self.until - CLOCK_TOLERANCE
+
+    @property
+    def latest(self) -> datetime:
+        """The last moment at which the API's clock may have seen it."""
+        return self.until + CLOCK_TOLERANCE
 
 
 class LostSubmits:
@@ -106,13 +139,14 @@ class LostSubmits:
         if len(self._taken) > MAX_TAKEN:
             self._taken.popitem(last=False)
 
-    async def find(self, lost: LostSubmit, *, patience_seconds: float) -> HistoryRecord | None:
+    async def find(self, lost: LostSubmit | ForgottenRequest, *, patience_seconds: float) -> HistoryRecord | None:
         """Return the newest record that it may be, which is then taken; None says that the history was read, and does
         not show it. That proves little, for records land late.
 
         It looks at once and then at growing intervals, and returns None after `patience_seconds`, though not in the
-        middle of a look: with 0 it looks once. Beyond the history's 31 days it does not look. The record's id is
-        certain, its `output_urls` may lack those that stood on the next page.
+        middle of a look: with 0 it looks once. Beyond the history's 31 days it does not look. Of a lost submit the
+        record's id is certain, and its `output_urls` may lack those that stood on the next page; of a forgotten request
+        they are all there.
 
         Raises:
             ServiceUnavailable: the history could not be read, or not far enough back.
@@ -129,8 +163,9 @@ class LostSubmits:
             return await found
         except asyncio.CancelledError:
             # It may have been found in the same moment: then nobody has it.
-            if not found.cancelled() and not found.exception() and (record := found.result()) is not None:
-                self._taken.pop(record.request_id, None)
+            if isinstance(lost, LostSubmit) and not found.cancelled() and not found.exception():
+                record = found.result()
+                self._taken.pop(record.request_id if record is not None else "", None)
             raise
         finally:
             self._waiting.remove(waiting)
@@ -191,23 +226,33 @@ class LostSubmits:
 
     async def _look_through(self, window: "_Window") -> None:
         """Page from new to old, until all are found or the rest is older."""
-        by_image: dict[str, list[_Waiting]] = {}
+        by_key: dict[str, list[_Waiting]] = {}
         for one in window.waiting:
-            by_image.setdefault(public_uri(one.lost.redux_image), []).append(one)
+            by_key.setdefault(one.lost.key, []).append(one)
+            one.rows = None
         page = _Page(0, [])
         while wanted := [one.lost for one in window.waiting if one.is_open and not page.reaches_before(one.lost)]:
+            begun = [one for one in window.waiting if one.rows is not None]
             page = await self._next_page(window, page, latest=max(lost.latest for lost in wanted))
             if not page.records:
-                return
-            self._give(page.records, by_image)
+                break
+            self._give(page.records, by_key)
+            # What began on the page before has ended by now.
+            for one in begun:
+                one.give(one.rows)
+        for one in window.waiting:
+            if one.rows is not None:
+                one.give(one.rows)
 
-    def _give(self, records: Iterable[HistoryRecord], by_image: Mapping[str, Sequence["_Waiting"]]) -> None:
+    def _give(self, records: Sequence[HistoryRecord], by_key: Mapping[str, Sequence["_Waiting"]]) -> None:
         for record in records:
+            for one in by_key.get(record.request_id, ()):
+                one.add(record, is_last=record is records[-1])
             image = record.inputs.get("redux_image")
-            for one in by_image.get(public_uri(image), ()) if isinstance(image, str) else ():
-                if one.is_open and record.request_id not in self._taken and one.lost.may_be(record):
+            for one in by_key.get(public_uri(image), ()) if isinstance(image, str) else ():
+                if one.is_open and record.request_id not in self._taken and one.may_be(record):
                     self.taken(record.request_id)
-                    one.found.set_result(record)
+                    one.give(record)
                     break
 
     async def _next_page(self, window: "_Window", page: "_Page", *, latest: datetime) -> "_Page":
@@ -236,24 +281,47 @@ class LostSubmits:
             return _Page(number, [])
         self._pages_read += 1
         records = await self._page(number, from_date=window.first.isoformat(), to_date=window.last.isoformat())
-        # Not by the number of records: a full page of rows has fewer where a request has several.
-        known = {record.request_id for record in after.records}
-        return _Page(number, records if any(record.request_id not in known for record in records) else [])
+        # Not by the number of records: a full page of rows has fewer where a request has several, and the last rows of
+        # one may be a page of their own.
+        known = {(record.request_id, record.output_urls) for record in after.records}
+        is_new = any((record.request_id, record.output_urls) not in known for record in records)
+        return _Page(number, records if is_new else [])
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """Somebody who waits; `give_up_at` is by the monotonic clock, `was_read` once a look reached far enough back."""
+    """Somebody who waits.
 
-    lost: LostSubmit
+    Attributes:
+        give_up_at: by the monotonic clock.
+        was_read: a look reached far enough back.
+        rows: of a forgotten request those that were found, where there may be more on the next page.
+    """
+
+    lost: LostSubmit | ForgottenRequest
     found: asyncio.Future[HistoryRecord | None]
     give_up_at: float
     looks: int = 0
     was_read: bool = False
+    rows: HistoryRecord | None = None
 
     @property
     def is_open(self) -> bool:
         return not self.found.done()
+
+    def may_be(self, record: HistoryRecord) -> bool:
+        return isinstance(self.lost, LostSubmit) and self.lost.may_be(record)
+
+    def add(self, record: HistoryRecord, *, is_last: bool) -> None:
+        """Take rows of the request that is wanted; more of them may follow those that end a page."""
+        before = self.rows.output_urls if self.rows is not None else ()
+        self.rows = replace(record, output_urls=tuple(dict.fromkeys([*before, *record.output_urls])))
+        if not is_last or not isinstance(self.lost, ForgottenRequest) or len(self.rows.output_urls) >= self.lost.images:
+            self.give(self.rows)
+
+    def give(self, record: HistoryRecord | None) -> None:
+        if self.is_open:
+            self.found.set_result(record)
 
 
 class _Page:
@@ -267,7 +335,7 @@ class _Page:
     def is_newer_than(self, moment: datetime) -> bool:
         return self._oldest is not None and self._oldest > moment
 
-    def reaches_before(self, lost: LostSubmit) -> bool:
+    def reaches_before(self, lost: LostSubmit | ForgottenRequest) -> bool:
         return self._oldest is not None and self._oldest < lost.earliest
 
 

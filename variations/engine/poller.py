@@ -5,15 +5,17 @@ import itertools
 import logging
 import math
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final
 
 from variations import errors
 from variations.api.client import Client
 from variations.clock import Clock
 from variations.engine.calls import Calls
+from variations.engine.lost_submits import ForgottenRequest, LostSubmits
 from variations.engine.polling import PollingSchedule
 from variations.engine.request import Request
-from variations.models import Completed, Failed, Metrics, OutputFile, Processing, Status
+from variations.models import Completed, Failed, HistoryRecord, Metrics, OutputFile, Processing, Status
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class Poller:
     Args:
         client, calls: the API, within its limits.
         schedule: when to poll.
+        lost: reads the pages of the history.
         clock: time.
         are_more_coming: returns whether something new is still to be submitted, so that requests may be scarce.
     """
@@ -46,12 +49,14 @@ class Poller:
         calls: Calls,
         *,
         schedule: PollingSchedule,
+        lost: LostSubmits,
         clock: Clock,
         are_more_coming: Callable[[], bool],
     ) -> None:
         self._client = client
         self._calls = calls
         self._schedule = schedule
+        self._lost = lost
         self._clock = clock
         self._are_more_coming = are_more_coming
         self._were_more_coming = False
@@ -213,12 +218,30 @@ class Poller:
             return Processing(request_id)
         if not record.output_urls:
             raise gone
-        request.is_from_history = True
+        images = request.variation.parameters.num_outputs
+        if len(record.output_urls) < images:
+            try:
+                all_of_it = await self._all_rows_of(record, request, images=images)
+            except errors.ServiceUnavailable:
+                raise gone from None
+            request.may_have_more = all_of_it is None
+            record = all_of_it or record
         return Completed(
             request_id,
             tuple(OutputFile(url) for url in record.output_urls),
             Metrics(cost_usd=record.cost_usd, total_seconds=record.latency_seconds),
         )
+
+    async def _all_rows_of(self, record: HistoryRecord, request: Request, *, images: int) -> HistoryRecord | None:
+        """Return the record of a request with all of its images, of which a single one names the first; None where the
+        pages that have a row for each do not show it.
+
+        Raises:
+            ServiceUnavailable: they cannot be read; the images are there for days.
+        """
+        accepted_at = record.created_at or self._clock.now() - timedelta(seconds=self._age(request))
+        wanted = ForgottenRequest(record.request_id, images=images, until=accepted_at)
+        return await self._lost.find(wanted, patience_seconds=0)
 
     async def with_outputs(self, request: Request) -> Completed:
         """Ask for the final body of a request that is done; raises as `wait`."""

@@ -42,6 +42,7 @@ class Request:
         accepted: when the answer was there that it is accepted, by the same clock; 0 where an earlier run had it.
         reserved_images: for which the budget holds money back.
         is_resumed: an earlier run submitted it.
+        may_have_more: the API forgot it, and its record, as far as that could be had, does not name all of its images.
         gate: by which its images are judged, where that is not the engine's.
         known: what became of those of its images that are not to be fetched any more.
     """
@@ -58,7 +59,7 @@ class Request:
     polls: int = 0
     reserved_images: int = 0
     is_resumed: bool = False
-    is_from_history: bool = False
+    may_have_more: bool = False
     gate: Gate | None = None
     known: tuple[Outcome, ...] = ()
 

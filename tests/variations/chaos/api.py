@@ -34,7 +34,7 @@ State = Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"]
 
 @dataclass(slots=True)
 class ApiRequest:
-    """One accepted request; times are the loop's seconds."""
+    """One accepted request; times are the loop's seconds, and `outputs` is how many images it makes."""
 
     request_id: str
     inputs: dict[str, Any]
@@ -45,11 +45,7 @@ class ApiRequest:
     fails: bool
     history_delay: float
     missing_fetches: int
-
-    @property
-    def outputs(self) -> int:
-        """How many images are made."""
-        return int(self.inputs.get("num_outputs", 1))
+    outputs: int = 1
 
     @property
     def source(self) -> str:
@@ -69,7 +65,7 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """A line of the bill; `process` is the one whose submit it was."""
+    """A line of the bill; `process` is the one whose submit it was, and `outputs` how many images it was for."""
 
     request_id: str
     inputs: dict[str, Any]
@@ -77,6 +73,7 @@ class Billed:
     accepted_at: float
     state: State
     cost_usd: float
+    outputs: int = 1
 
 
 class Api:
@@ -106,6 +103,7 @@ class Api:
             fails=draw() < rates.inference_failed,
             history_delay=least + (most - least) * draw(),
             missing_fetches=1 + int(3 * draw()) if draw() < rates.output_missing else 0,
+            outputs=self._made_of(int(inputs.get("num_outputs", 1))),
         )
         self.requests[request.request_id] = request
         world.note(process, "accepted", request.request_id)
@@ -119,6 +117,12 @@ class Api:
                 "poll_url": url.replace("/v2/", "/v1/"),
             }
         )
+
+    def _made_of(self, asked: int) -> int:
+        """Return how many images are made; one at least, as a request that makes none fails."""
+        draw = self._world.random.random
+        is_short = asked > 1 and draw() < self._world.rates.fewer_outputs
+        return 1 + int((asked - 1) * draw()) if is_short else asked
 
     def limited(self) -> httpx.Response:
         """Refuse, and say when to come again."""
@@ -176,13 +180,14 @@ class Api:
         headers = {"content-type": "image/jpeg"}
         return httpx.Response(200, content=self.content(request_id, int(index)), headers=headers)
 
-    def is_blank(self, request_id: str) -> bool:
-        """Return whether what a request makes shows nothing; its id, which was drawn, tells."""
-        return int(request_id[:8], 16) < self.blank_share * 2**32
+    def is_blank(self, request_id: str, index: int) -> bool:
+        """Return whether an image that a request makes shows nothing; its id, which was drawn, tells."""
+        drawn = int(request_id.replace("-", ""), 16) >> (96 - 8 * index)
+        return drawn % 2**32 < self.blank_share * 2**32
 
     def content(self, request_id: str, index: int) -> bytes:
         """Return the content of an output."""
-        return output_content(request_id, index, is_blank=self.is_blank(request_id))
+        return output_content(request_id, index, is_blank=self.is_blank(request_id, index))
 
     def history(self, query: dict[str, str]) -> httpx.Response:
         """Tell a page of what shows in the history, newest first."""
@@ -224,6 +229,7 @@ class Api:
                 request.accepted_at,
                 request.state(now),
                 request.cost_usd(now),
+                request.outputs,
             )
             for request in self.requests.values()
         ]

@@ -9,7 +9,7 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import pyarrow.parquet as pq
 
+from tests.variations.engine.simulation import output_url
 from variations.api.client import Client
 from variations.dataset import METADATA_KEY
 from variations.engine.limits import Limits
@@ -49,7 +50,8 @@ _DISTURBANCES: Final = (
 _STEPS: Final = ("plan.json", "open.json", "/journal/", "00000000.jsonl", "submit ", "metadata", "receipt", "images/")
 # What the world makes has one size, and looks alike; and its sources are nowhere.
 GATE: Final = Gate(size_percent=0, twin_bits=0, sources=False)
-RECIPE: Final = Recipe(parameters=Parameters(megapixels="0.25"), gate=GATE)
+PARAMETERS: Final = Parameters(megapixels="0.25")
+RECIPE: Final = Recipe(gate=GATE)
 # How often a place is filled where flagged images are made again.
 ROLLS: Final = 3
 
@@ -77,6 +79,7 @@ class Chaos:
         items: images wanted.
         resubmits: whether unknown ones are submitted again after a wait.
         budget: of each process, in images; 0 for none.
+        outputs: images that each request is for.
         retries: whether the last processes try again what failed.
         canary: of each run, so many variations that are made and looked at before the rest, which is made whatever
             they came to.
@@ -92,6 +95,7 @@ class Chaos:
     resubmits: bool
     retries: bool
     budget: int
+    outputs: int = 1
     on_flagged: OnFlagged = "keep"
     crew: int = 0
     canary: int = 0
@@ -104,7 +108,14 @@ class Chaos:
         """What every process is to do."""
         wait = CALM_SECONDS / 2 if self.resubmits else None
         gate = replace(GATE, on_flagged=self.on_flagged, max_rolls=ROLLS)
-        recipe = replace(RECIPE, resubmit_after_seconds=wait, retry_failed=self.retries, gate=gate, canary=self.canary)
+        recipe = replace(
+            RECIPE,
+            parameters=PARAMETERS.model_copy(update={"num_outputs": self.outputs}),
+            resubmit_after_seconds=wait,
+            retry_failed=self.retries,
+            gate=gate,
+            canary=self.canary,
+        )
         return Job(str(self.manifest), str(self.manifest.parent / "dataset"), recipe)
 
     def limits(self) -> Limits:
@@ -274,6 +285,8 @@ def run_chaos(seed: int, *, manifest: Path, items: int = 50, tell: bool = False)
     chaos.canary = apart.choice((1, 4, 10)) if apart.random() < 0.3 else 0
     chaos.on_flagged = apart.choice(("keep", "drop", "reroll", "reroll", "reroll"))
     world.api.blank_share = apart.choice((0.0, 0.1, 0.3, 0.6))
+    chaos.outputs = apart.choice((2, 3, 4)) if apart.random() < 0.3 else 1
+    chaos.budget *= chaos.outputs
     # With many shards a run is mostly parquet, and takes five times as long.
     largest = 200 if random.random() < 0.04 else random.choice((2, 3, 5, 8))
     with patch("variations.planning.planner.MAX_SHARDS", largest):
@@ -352,51 +365,68 @@ def _rows_of(chaos: Chaos) -> list[dict[str, Any]]:
 
 def _bill(chaos: Chaos, rows: list[dict[str, Any]]) -> Iterator[str]:
     """Every image has one row, no variation was accepted twice, and what was paid is there, or was dropped."""
-    of_item = {(row["redux_image"] or row["source_uri"], row["seed"]): row for row in rows}
-    places = _places(rows)
-    if len(places) != chaos.items or len(of_item) != len(rows):
-        yield f"{len(rows)} rows of {len(of_item)} images of {len(places)} sources, {chaos.items} were wanted"
+    of_item: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["output_index"]):
+        of_item.setdefault((row["source_uri"], row["seed"]), []).append(row)
+    places = _places(of_item.values())
+    if len(places) != chaos.items:
+        yield f"{len(rows)} rows of {len(of_item)} variations of {len(places)} sources, {chaos.items} were wanted"
     for name, filled in places.items():
         yield from _place(chaos, name, filled)
+    chaos.events["images"] += chaos.items * chaos.outputs
     chaos.events["rows"] += len(rows)
     for inputs, requests in chaos.world.accepted().items():
         if len(requests) > 1 and not chaos.retries:
             chaos.events["accepted twice"] += 1
             yield f"{inputs} was accepted {len(requests)} times: {requests}"
     for billed in chaos.world.bill():
-        chaos.events["paid"] += billed.cost_usd > 0
-        row = of_item.get((billed.inputs["redux_image"].partition("?")[0], billed.inputs["seed"]))
-        if row is None:
+        chaos.events["paid"] += billed.outputs if billed.cost_usd else 0
+        images = of_item.get((billed.inputs["redux_image"].partition("?")[0], billed.inputs["seed"]), [])
+        if not images:
             yield f"{billed.request_id} was billed, and has no row"
-        elif billed.cost_usd and (row["status"], row["request_id"]) != (_due(chaos, billed), billed.request_id):
-            chaos.events["lost"] += 1
-            yield f"{billed.request_id} was paid, and its row is {row['status']}: {row['request_id']}, {row['error']}"
+        elif billed.cost_usd:
+            yield from _paid(chaos, billed, images)
 
 
-def _due(chaos: Chaos, billed: Billed) -> str:
-    """Return the status that the image of a request that was paid is to have."""
-    is_dropped = chaos.on_flagged != "keep" and chaos.world.api.is_blank(billed.request_id)
-    return "rejected" if is_dropped else "kept"
+def _paid(chaos: Chaos, billed: Billed, images: list[dict[str, Any]]) -> Iterator[str]:
+    """Each image of a request that was paid is there, or was dropped, once; what it did not make is not there."""
+    files = {output_url(billed.request_id, index): index for index in range(billed.outputs)}
+    for row in images:
+        index = files.pop(row["output_url"], None) if row["request_id"] == billed.request_id else None
+        if index is None:
+            # It is given up with what was flagged, where that is made again.
+            due = {"failed", "rejected"}
+        else:
+            is_dropped = chaos.on_flagged != "keep" and chaos.world.api.is_blank(billed.request_id, index)
+            due = {"rejected" if is_dropped else "kept"}
+        if row["status"] not in due:
+            yield f"{billed.request_id} was paid, and an image is {row['status']}: {row['request_id']}, {row['error']}"
+    chaos.events["lost"] += len(files)
+    if files:
+        yield f"{billed.request_id} was paid, and its images {sorted(files.values())} have no row"
 
 
-def _places(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of each source, in the order in which they took each other's place."""
-    places: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: row["roll"]):
-        places.setdefault(row["source_id"], []).append(row)
+def _places(variations: Iterable[list[dict[str, Any]]]) -> dict[str, list[list[dict[str, Any]]]]:
+    """Return the variations of each source, by their rows, in the order in which they took each other's place."""
+    places: dict[str, list[list[dict[str, Any]]]] = {}
+    for images in sorted(variations, key=lambda images: images[0]["roll"]):
+        places.setdefault(images[0]["source_id"], []).append(images)
     return places
 
 
-def _place(chaos: Chaos, name: str, filled: list[dict[str, Any]]) -> Iterator[str]:
+def _place(chaos: Chaos, name: str, filled: list[list[dict[str, Any]]]) -> Iterator[str]:
     """A place is filled anew where what was made for it is flagged, and so many times; nothing is left to do there."""
     chaos.events["made again"] += len(filled) - 1
-    statuses = [row["status"] for row in filled]
-    if [row["roll"] for row in filled] != list(range(len(filled))):
-        yield f"{name} was filled by {[row['roll'] for row in filled]}"
-    if set(statuses[:-1]) - {"rejected"}:
+    if any([row["output_index"] for row in images] != list(range(chaos.outputs)) for images in filled):
+        yield f"{name} has the images {[[row['output_index'] for row in images] for images in filled]}"
+    statuses = [{row["status"] for row in images} for images in filled]
+    if [images[0]["roll"] for images in filled] != list(range(len(filled))):
+        yield f"{name} was filled by {[images[0]['roll'] for images in filled]}"
+    if any(earlier != {"rejected"} for earlier in statuses[:-1]):
         yield f"{name} was filled anew after {statuses}"
     most = ROLLS if chaos.on_flagged == "reroll" else 1
-    if len(filled) > most or (statuses[-1] == "rejected" and len(filled) < most):
+    is_vacant = "rejected" in statuses[-1] and not statuses[-1] & {"kept", "unknown"}
+    if len(filled) > most or (is_vacant and len(filled) < most):
         yield f"{name} was filled {len(filled)} times: {statuses}"
 
 
@@ -404,13 +434,16 @@ def _images(chaos: Chaos, rows: list[dict[str, Any]]) -> Iterator[str]:
     """What is kept is there, and is the image of its request; what may be submitted again does not stay unknown."""
     for row in rows:
         chaos.events[f"row: {row['status']}"] += 1
+        chaos.events["dropped"] += row["status"] == "rejected" and row["verdict"] is not None
         if row["status"] == "unknown" and chaos.resubmits:
             yield f"{row['variation_id']} is unknown, though it may be submitted again: {row['error']}"
         if row["status"] != "kept":
             continue
-        content = chaos.world.api.content(row["request_id"], row["output_index"])
+        # The history names the images of a request in any order.
+        index = int(row["output_url"].removesuffix(".jpg").rpartition("-")[2])
+        content = chaos.world.api.content(row["request_id"], index)
         is_flagged = row["verdict"] == "flagged: blank"
-        if is_flagged != chaos.world.api.is_blank(row["request_id"]) or row["verdict"] not in _VERDICTS:
+        if is_flagged != chaos.world.api.is_blank(row["request_id"], index) or row["verdict"] not in _VERDICTS:
             yield f"{row['file_name']} has the verdict {row['verdict']}"
         sha256 = hashlib.sha256(content).hexdigest()
         if chaos.world.store.get(row["file_name"]) != content or row["sha256"] != sha256:
@@ -426,7 +459,7 @@ def _budgets(chaos: Chaos) -> Iterator[str]:
     spent: Counter[str] = Counter()
     for billed in chaos.world.bill():
         # One that failed costs nothing, and leaves room for another one.
-        spent[chaos.works_for.get(billed.process, billed.process)] += billed.state != "FAILED"
+        spent[chaos.works_for.get(billed.process, billed.process)] += billed.outputs if billed.state != "FAILED" else 0
     for process, images in spent.items():
         if images > chaos.budget and not chaos.retries:
             yield f"{process} had {images} images accepted, with a budget for {chaos.budget}"

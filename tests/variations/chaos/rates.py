@@ -17,6 +17,7 @@ _FAULTS: Final = (
     "slow_inference",
     "get_fails",
     "output_missing",
+    "fewer_outputs",
 )
 
 
@@ -44,6 +45,7 @@ class Rates:
         latency_seconds, latency_spread, slow_inference: a request's mean and relative deviation; or ten times as long.
         get_fails: a GET ends in 500, 502, 429, a `ReadError` or a `ConnectError`.
         output_missing: the first one to three fetches of an output are a 404.
+        fewer_outputs: a request for several images makes fewer.
         history_delay_seconds: what happens to a request shows in the history so much later, drawn for each request.
         api_skew_seconds: the API's clock is off from the store's by up to so much, either way.
     """
@@ -78,6 +80,7 @@ class Rates:
     slow_inference: float = 0.01
     get_fails: float = 0.02
     output_missing: float = 0.05
+    fewer_outputs: float = 0.05
     history_delay_seconds: tuple[float, float] = (1.0, 40.0)
     api_skew_seconds: float = 2.0
 

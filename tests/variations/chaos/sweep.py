@@ -41,7 +41,7 @@ class Swept:
 
     def lines(self) -> Iterator[str]:
         """Yield a report."""
-        yield f"{self.runs:,} runs of {ITEMS} images in {self.seconds:.0f} s: {len(self.failing)} with a problem"
+        yield f"{self.runs:,} runs over {ITEMS} sources in {self.seconds:.0f} s: {len(self.failing)} with a problem"
         for event, count in self.events.most_common():
             yield f"  {count:8,}  {event}"
         for seed, problem in sorted(self.failing.items()):
