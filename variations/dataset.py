@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from variations.errors import ManifestError
 from variations.identity import rejected_id
-from variations.manifest.labels import STRING, common_type, from_values
+from variations.manifest.labels import STRING, common_type, from_values, type_of_column
 from variations.models import Outcome, RejectedSource, Variation
 
 SCHEMA_VERSION: Final = 4
@@ -318,7 +318,8 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     # Two releases of pandas write one column in two units; microseconds hold every date and what clocks tell.
     if pa.types.is_timestamp(one) and pa.types.is_timestamp(other) and one.tz == other.tz:
         return pa.timestamp("us", one.tz) if one != other else one
-    return common_type(one, other)
+    # Runs of before wrote labels in types that `datasets` does not know.
+    return common_type(type_of_column(one), type_of_column(other))
 
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:

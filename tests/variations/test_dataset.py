@@ -368,6 +368,18 @@ def test_a_label_that_was_null_everywhere_takes_any_type() -> None:
     assert conformed(before, schema).column("l").to_pylist() == [None]
 
 
+def test_a_map_of_an_earlier_run_becomes_the_list_that_it_is_now() -> None:
+    """And no text, for what it holds did not change."""
+    kind = pa.map_(pa.string(), pa.int8())
+    pairs = pa.list_(pa.struct([("key", pa.string()), ("value", pa.int8())]))
+    labels = pa.schema([("l", kind)])
+    before = table_of(outcome(of=variation(source=source(labels={"l": [("a", 1)]}))), labels=labels)
+    for schemas in ([before.schema, pa.schema([("l", pairs)])], [pa.schema([("l", pairs)]), before.schema]):
+        schema = unified(schemas)
+        assert schema.field("l").type == pairs
+        assert conformed(before, schema).column("l").to_pylist() == [[{"key": "a", "value": 1}]]
+
+
 NAMELESS = pa.field("item", pa.int8())
 HELD: list[tuple[pa.DataType, Any]] = [
     (pa.large_list(pa.string()), ["a"]),

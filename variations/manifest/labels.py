@@ -80,13 +80,42 @@ def type_of_json(value: object) -> Any:
 def type_of_column(arrow_type: Any) -> Any:
     """Return the type a label from parquet has in a row: dictionaries decoded, extensions as they are stored.
 
-    The three Arrow types of text are one, so that a label does not change its type with the library that wrote it.
+    The three Arrow types of text are one, so that a label does not change its type with the library that wrote it. What
+    `datasets` has no word for would keep it from loading any image: at any depth a map becomes a list of its pairs, a
+    list view a list, and a small decimal a common one.
     """
+    types = pa.types
     if isinstance(arrow_type, pa.BaseExtensionType):
         return type_of_column(arrow_type.storage_type)
-    if pa.types.is_dictionary(arrow_type):
+    if types.is_dictionary(arrow_type):
         return type_of_column(arrow_type.value_type)
-    return STRING if pa.types.is_large_string(arrow_type) or pa.types.is_string_view(arrow_type) else arrow_type
+    if types.is_decimal32(arrow_type) or types.is_decimal64(arrow_type):
+        return pa.decimal128(arrow_type.precision, arrow_type.scale)
+    if types.is_nested(arrow_type) and not _is_loadable(arrow_type):
+        return _loadable(arrow_type)
+    return STRING if types.is_large_string(arrow_type) or types.is_string_view(arrow_type) else arrow_type
+
+
+def _is_loadable(arrow_type: Any) -> bool:
+    types = pa.types
+    kinds = (types.is_map, types.is_list_view, types.is_large_list_view, types.is_decimal32, types.is_decimal64)
+    if any(is_kind(arrow_type) for is_kind in kinds):
+        return False
+    inner = [arrow_type.field(at).type for at in range(arrow_type.num_fields)] if types.is_nested(arrow_type) else []
+    return all(map(_is_loadable, inner))
+
+
+def _loadable(arrow_type: Any) -> Any:
+    types = pa.types
+    if types.is_map(arrow_type):
+        key, value = type_of_column(arrow_type.key_type), type_of_column(arrow_type.item_type)
+        return pa.list_(pa.struct([("key", key), ("value", value)]))
+    if types.is_struct(arrow_type):
+        return pa.struct([field.with_type(type_of_column(field.type)) for field in arrow_type])
+    if types.is_fixed_size_list(arrow_type):
+        return pa.list_(type_of_column(arrow_type.value_type), arrow_type.list_size)
+    is_large = types.is_large_list(arrow_type) or types.is_large_list_view(arrow_type)
+    return (pa.large_list if is_large else pa.list_)(type_of_column(arrow_type.value_type))
 
 
 def is_text(arrow_type: Any) -> bool:

@@ -3,11 +3,13 @@
 import io
 import json
 import time
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Features
 
 from variations.manifest.labels import without_signatures
 
@@ -220,6 +222,36 @@ async def test_nested_label_keeps_all_but_signatures(read_text: Any, value: Any,
     assert source.labels == {"note": kept}
     [source] = (await read_text("m.jsonl", json.dumps({"url": GOOD, "note": value}))).sources
     assert "5ec3e7" not in source.labels["note"]
+
+
+PAIRS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.int8())]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "wanted"),
+    [
+        (pa.map_(pa.string(), pa.int8()), [("a", 1)], PAIRS),
+        (pa.map_(pa.large_string(), pa.int8()), [("a", 1)], PAIRS),
+        (pa.struct([("m", pa.map_(pa.string(), pa.int8()))]), {"m": [("a", 1)]}, pa.struct([("m", PAIRS)])),
+        (pa.list_(pa.map_(pa.string(), pa.int8())), [[("a", 1)]], pa.list_(PAIRS)),
+        (pa.large_list(pa.map_(pa.string(), pa.int8())), [[("a", 1)]], pa.large_list(PAIRS)),
+        (pa.list_(pa.map_(pa.string(), pa.int8()), 1), [[("a", 1)]], pa.list_(PAIRS, 1)),
+        (pa.list_view(pa.int8()), [1, 2], pa.list_(pa.int8())),
+        (pa.large_list_view(pa.int8()), [1, 2], pa.large_list(pa.int8())),
+        (pa.decimal32(5, 1), Decimal("1.5"), pa.decimal128(5, 1)),
+        (pa.list_(pa.decimal64(5, 1)), [Decimal("1.5")], pa.list_(pa.decimal128(5, 1))),
+    ],
+    ids=str,
+)
+async def test_label_has_a_type_that_datasets_can_load(read_text: Any, kind: Any, value: Any, wanted: Any) -> None:
+    """For one that it does not know it loads no image at all: a map is written as the list of its pairs."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"url": [GOOD, GOOD + "2"], "note": pa.array([value, None], kind)}), sink)
+    found = await read_text("m.parquet", sink.getvalue())
+    assert found.labels == {"note": str(wanted)}
+    Features.from_arrow_schema(pa.schema([("note", wanted)]))
+    labels = [one.labels["note"] for one in found.sources]
+    assert pa.array(labels, wanted).is_null().to_pylist() == [False, True]
 
 
 def test_unsigning_takes_time_that_grows_with_the_text_alone() -> None:
