@@ -1,7 +1,7 @@
 """The whole story of one variation, attempt by attempt, from the journals."""
 
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from variations.models import Attempt, ImageOutcome
 from variations.parameters import PARAMETER_NAMES
 from variations.recovery import shards_begun
 from variations.storage import Storage
+from variations.texts import json_value
 
 _ID_DIGITS: Final = 32
 # More are not asked for by hand.
@@ -47,7 +48,7 @@ class Explanation:
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         events = [{**asdict(one), "at": one.at.isoformat()} for one in self.events]
-        rows = [{name: _json_value(value) for name, value in row.items()} for row in self.rows]
+        rows = [{name: json_value(value) for name, value in row.items()} for row in self.rows]
         return {"variation_id": self.variation_id, "rows": rows, "events": events, "made_again_as": self.made_again_as}
 
     def lines(self) -> list[tuple[str, str]]:
@@ -161,10 +162,6 @@ async def _events(storage: Storage, variation_id: str, run_id: str, shard: int) 
                 before.append(record.before)
             events.append(Event(at, run_id, shard, _told(record)))
     return events, before
-
-
-def _json_value(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date) else value
 
 
 def _told(record: Record) -> str:

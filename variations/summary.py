@@ -16,6 +16,7 @@ from variations.parameters import PARAMETER_NAMES
 
 # Of a column with more values than this, only the range is told.
 MOST_VALUES: Final = 20
+_LONGEST_TOLD: Final = 80
 VERDICT: Final = "verdict"
 _OF_RUNS: Final = ("status", "model", "cost_usd", "completed_at", "bytes", "file_name", "format")
 
@@ -63,7 +64,9 @@ def _by_count(item: tuple[Any, int]) -> tuple[int, str]:
 
 
 def _told(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    # A caption or a text of a million bytes may be a label; they are told from each other by how they begin.
+    return text if len(text) <= _LONGEST_TOLD else f"{text[: _LONGEST_TOLD - 1]}…"
 
 
 @dataclass(slots=True)

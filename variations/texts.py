@@ -1,10 +1,12 @@
 """What plans, receipts and artifacts have in common: durations, lines that both say, Markdown and JSON."""
 
+import base64
 import json
+import math
 import re
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Final
+from datetime import date, datetime, time
+from typing import Any, Final
 
 # Markdown that a value may hold: emphasis, code, links, images and the table's bars. A `_` within a word is none.
 _MARKUP: Final = re.compile(r"[\\|`*\[\]]")
@@ -59,6 +61,22 @@ def markdown_text(value: str) -> str:
 def json_bytes(value: object) -> bytes:
     """Return JSON in UTF-8; half a surrogate pair, which UTF-8 cannot spell, comes out as JSON's own escape of it."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
+
+
+def json_value(value: Any) -> Any:
+    """Return a value of a column, nested or not, as JSON has it: times in ISO's words, bytes in base64, NaN as null."""
+    if isinstance(value, dict):
+        return {str(name): json_value(value[name]) for name in sorted(value, key=str)}
+    if isinstance(value, list | tuple):
+        return [json_value(inner) for inner in value]
+    if isinstance(value, float):
+        # JSON has no word for the others.
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if value is None or isinstance(value, str | int):
+        return value
+    return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
 def started(moment: datetime) -> str:

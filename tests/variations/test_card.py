@@ -230,3 +230,13 @@ async def test_a_column_with_many_values_is_told_by_its_range(dataset: Storage) 
     card = await card_of(dataset)
     assert "| weight | double | 0 to 29 |" in card
     assert "| class | string | more than 20 values |" in card
+
+
+async def test_of_a_long_label_the_beginning_is_told(dataset: Storage) -> None:
+    """A caption is a label, too: the card stays one that people read."""
+    await publish_images(dataset, wanted(train=2), labels={"class": "a long tale " * 20_000, "weight": 0.5})
+    await write_card(dataset)
+    card = await card_of(dataset)
+    assert len(card) < 10_000
+    assert "| class | string | a long tale a long tale" in card
+    assert "… (2) |" in card

@@ -1,5 +1,6 @@
 """The story of a variation: each attempt, what was accepted, and what became of it."""
 
+import datetime as dt
 import json
 import re
 from collections.abc import Iterable
@@ -266,6 +267,21 @@ async def test_it_can_be_told_as_json(scene: Scene) -> None:
     assert json.loads(json.dumps(found)) == found
     assert found["rows"][0]["submitted_at"] == row["submitted_at"].isoformat()
     assert [set(event) for event in found["events"]] == [{"at", "run_id", "shard", "what"}] * 3
+
+
+async def test_any_label_can_be_told_as_json(scene: Scene) -> None:
+    """A number that is none is null, as no reader of JSON knows another word for it; bytes and times are text."""
+    await scene.furnish("a")
+    await scene.run()
+    table = pq.read_table(pa.BufferReader(await scene.dataset.get(METADATA_KEY)))
+    labels = {"weight": float("nan"), "boxes": [{"x": float("inf")}], "raw": b"\xff", "at": [dt.time(1, 2)]}
+    for name, value in labels.items():
+        table = table.append_column(name, pa.array([value]))
+    await scene.dataset.put(METADATA_KEY, parquet_bytes(table))
+    (row,) = await scene.rows()
+    (told,) = (await explain(scene.dataset, row["variation_id"])).as_dict()["rows"]
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert [told[name] for name in labels] == [None, [{"x": None}], "/w==", ["01:02:00"]]
 
 
 async def test_rows_of_before_there_were_journals_are_told(scene: Scene) -> None:

@@ -4,14 +4,12 @@ The metadata is in no order, and may have more rows than memory holds. Ids are h
 disk by the beginning of theirs, and each file is sorted when its turn comes.
 """
 
-import base64
 import hashlib
 import json
 import math
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import date, time
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +21,7 @@ import pyarrow.parquet as pq
 from variations.dataset import ROW_GROUP_ROWS
 from variations.image_folder import SPLIT, kept_rows
 from variations.splits import check_split
+from variations.texts import json_value
 
 # The name of the shards of images that have no split.
 WITHOUT_SPLIT: Final = "data"
@@ -121,24 +120,7 @@ def _json_values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return values
-    return [_json_value(value) for value in values]
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _json_value(value[name]) for name in sorted(value, key=str)}
-    if isinstance(value, list | tuple):
-        return [_json_value(inner) for inner in value]
-    if isinstance(value, float):
-        # JSON has no word for the others.
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else _as_text(value)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return value.isoformat() if isinstance(value, date | time) else str(value)
+    return [json_value(value) for value in values]
 
 
 class SortedRows:
