@@ -21,7 +21,7 @@ STRING: Final = pa.string()
 _INTEGER_TEXT: Final = re.compile(r"0|-?[1-9][0-9]*")
 _FLOAT_TEXT: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-][0-9]+)?|[eE][+-][0-9]+)")
 _JSON_TYPES: Final = {type(None): NULL, bool: BOOL, float: FLOAT}
-_MAX_INT64: Final = 2**63 - 1
+MAX_INT64: Final = 2**63 - 1
 # Counting the digits is cheaper than reading them.
 _DIGITS_THAT_FIT: Final = 18
 
@@ -73,7 +73,7 @@ def type_of_texts(values: Iterable[str], so_far: Any) -> Any:
 def type_of_json(value: object) -> Any:
     """Return the type of one JSON value; objects, lists and integers beyond 64 bits are kept as text."""
     if type(value) is int:
-        return INT if -_MAX_INT64 - 1 <= value <= _MAX_INT64 else STRING
+        return INT if -MAX_INT64 - 1 <= value <= MAX_INT64 else STRING
     return _JSON_TYPES.get(type(value), STRING)
 
 
@@ -198,7 +198,7 @@ def _is_number(arrow_type: Any) -> bool:
 
 def _type_of_text(text: str) -> Any:
     if _INTEGER_TEXT.fullmatch(text):
-        fits = len(text) <= _DIGITS_THAT_FIT or -_MAX_INT64 - 1 <= int(text[:30]) <= _MAX_INT64
+        fits = len(text) <= _DIGITS_THAT_FIT or -MAX_INT64 - 1 <= int(text[:30]) <= MAX_INT64
         return INT if fits else STRING
     if _FLOAT_TEXT.fullmatch(text):
         return FLOAT if math.isfinite(float(text)) else STRING

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from variations.manifest.columns import Column, shown_names
-from variations.manifest.labels import holds_texts, type_of_column
+from variations.manifest.labels import MAX_INT64, STRING, from_values, holds_texts, type_of_column
 from variations.manifest.tables import Chunk, Table
 
 _PARQUET_BATCH_BYTES: Final = 32 * 2**20
@@ -28,8 +28,14 @@ class ParquetTable(Table):
             schema, metadata = file.schema_arrow, file.metadata
             size = sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
             self._rows = metadata.num_rows
+            # `datasets` loads no column with such a number, and so no image beside it.
+            is_unsigned = [field.name for field in schema if pa.types.is_uint64(field.type)]
+            self._as_text = {name for name in is_unsigned if _is_large(file, name)}
         self._bytes_per_row = size // max(1, self._rows)
-        self.columns = [Column(field.name, type_of_column(field.type)) for field in schema]
+        self.columns = [
+            Column(field.name, STRING if field.name in self._as_text else type_of_column(field.type))
+            for field in schema
+        ]
         self.rows_found = self._rows > 0
 
     def chunks(self, rows: int) -> Iterator[Chunk]:
@@ -42,7 +48,12 @@ class ParquetTable(Table):
             while (batch := next(batches, None)) is not None:
                 for field, column in zip(batch.schema, batch.columns, strict=True):
                     self._check_texts(field.name, column, first=done + 1, last=done + batch.num_rows)
-                columns = [_plain(column).to_pylist() for column in batch.columns]
+                columns = [
+                    from_values(values, STRING) if name in self._as_text else values
+                    for name, values in zip(
+                        batch.schema.names, (_plain(column).to_pylist() for column in batch.columns), strict=True
+                    )
+                ]
                 yield Chunk(numbers=range(done + 1, done + 1 + batch.num_rows), columns=columns)
                 done += batch.num_rows
 
@@ -104,6 +115,12 @@ class ParquetTable(Table):
             # Arrow's messages can run over several lines and name the temporary file.
             reason = str(error).replace(str(self.path), "").partition("\n")[0]
             raise self.error(f"it cannot be read as parquet: {reason}") from error
+
+
+def _is_large(file: pq.ParquetFile, name: str) -> bool:
+    """Return whether a number of a column takes all 64 bits, as a hash may; it is then kept as text."""
+    columns = (column for batch in file.iter_batches(columns=[name]) for column in batch.columns)
+    return any(most > MAX_INT64 for column in columns if (most := pc.max(column).as_py()) is not None)
 
 
 def _may_repeat(chunk: Any, *, more_than: int) -> bool:

@@ -254,6 +254,18 @@ async def test_label_has_a_type_that_datasets_can_load(read_text: Any, kind: Any
     assert pa.array(labels, wanted).is_null().to_pylist() == [False, True]
 
 
+@pytest.mark.parametrize(("large", "kind"), [(2**63, "string"), (2**63 - 1, "uint64")])
+async def test_a_number_of_64_bits_is_text_where_it_is_too_large(read_text: Any, large: int, kind: str) -> None:
+    """Such as a hash: `datasets` takes none above 63 bits, and would load no image. A smaller one stays a number."""
+    sink = io.BytesIO()
+    hashes = pa.array([None, 7, large], pa.uint64())
+    pq.write_table(pa.table({"url": [GOOD, GOOD + "2", GOOD + "3"], "hash": hashes}), sink)
+    found = await read_text("m.parquet", sink.getvalue())
+    assert found.labels == {"hash": kind}
+    wanted = [None, "7", str(large)] if kind == "string" else [None, 7, large]
+    assert [one.labels.get("hash") for one in found.sources] == wanted
+
+
 def test_unsigning_takes_time_that_grows_with_the_text_alone() -> None:
     """However a text looks like the beginning of many URLs."""
     start = time.process_time()
