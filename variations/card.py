@@ -219,6 +219,8 @@ def _opening(summary: Summary) -> str:
 
 
 def _loading(summary: Summary, data_files: dict[str, str] | None) -> str:
+    if not summary.kept:
+        return "There is no image to load: what became of each that was wanted is in `metadata.parquet`.\n"
     splits = list(data_files or summary.images) or ["unsplit" if summary.elsewhere else "train"]
     split = "train" if "train" in splits else splits[0]
     label = json.dumps(next(iter(summary.labels), "source_id"), ensure_ascii=False)

@@ -67,6 +67,15 @@ async def _keys(storage: Storage) -> Any:
         yield entry.key
 
 
+async def test_a_card_without_images_loads_none(dataset: Storage) -> None:
+    """What became of those that were wanted is in the metadata."""
+    await publish_images(dataset, [], failed=[("lost", None)])
+    await write_card(dataset)
+    card = await card_of(dataset)
+    assert "There is no image to load" in card
+    assert "load_dataset" not in card
+
+
 async def test_images_that_lie_elsewhere_are_in_no_split_and_counted(dataset: Storage) -> None:
     """Those made before there were splits, and those whose split was changed: the card tells of both."""
     await publish_images(dataset, wanted(train=3, none=2))
