@@ -389,7 +389,7 @@ def _bill(chaos: Chaos, rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _paid(chaos: Chaos, billed: Billed, images: list[dict[str, Any]]) -> Iterator[str]:
-    """Each image of a request that was paid is there, or was dropped, once; what it did not make is not there."""
+    """Each image of a request that was paid is there, or was dropped, once; what it did not make costs nothing."""
     files = {output_url(billed.request_id, index): index for index in range(billed.outputs)}
     for row in images:
         index = files.pop(row["output_url"], None) if row["request_id"] == billed.request_id else None
@@ -401,6 +401,10 @@ def _paid(chaos: Chaos, billed: Billed, images: list[dict[str, Any]]) -> Iterato
             due = {"rejected" if is_dropped else "kept"}
         if row["status"] not in due:
             yield f"{billed.request_id} was paid, and an image is {row['status']}: {row['request_id']}, {row['error']}"
+    cost_usd = sum(row["cost_usd"] for row in images)
+    # A row has what earlier attempts cost, and that of one that is submitted again it may never have.
+    if not (chaos.retries or chaos.resubmits) and abs(cost_usd - billed.cost_usd) > PRICE_USD / 1000:
+        yield f"{billed.request_id} cost {billed.cost_usd:.3f}, and its rows say {cost_usd:.3f}"
     chaos.events["lost"] += len(files)
     if files:
         yield f"{billed.request_id} was paid, and its images {sorted(files.values())} have no row"
