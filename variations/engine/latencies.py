@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Final
 
@@ -25,10 +26,12 @@ MEAN_STRAYS: Final = 4 * math.sqrt(1 / 12 / COMPARED)
 DISTANCE_STRAYS: Final = 4 * math.sqrt(1 / 48 / COMPARED)
 # Some take longer than any that was seen; how much, nobody knows.
 LEAST_TAIL: Final = 0.01
-# Ages at which a poll may be put: at quantiles of those seen, a few past the longest of them, and on to the deadline.
+# Ages at which a poll may be put: at quantiles of those seen, a few past the longest of them, and on to the deadline;
+# and where slow ones are so few that the quantiles leave a gap, in it.
 QUANTILES: Final = 128
 FRINGE: Final = 8
 TAIL_STEP: Final = 1.08
+GAP_STEP: Final = 1.2
 LEAST_SECONDS: Final = 1e-3
 LEAST_WIDTH: Final = 1e-3
 
@@ -116,7 +119,8 @@ class Latencies:
         steps = math.ceil(math.log(deadline / fringe) / math.log(TAIL_STEP))
         body = np.interp(np.linspace(0.0, 1.0, QUANTILES), shares, seen)
         beyond = np.geomspace(fringe, deadline, steps + 1)
-        ages = np.unique(np.concatenate([[0.0, shortest], body, np.linspace(longest, fringe, FRINGE), beyond]))
+        gaps = _filled(body[body >= middle])
+        ages = np.unique(np.concatenate([[0.0, shortest], body, gaps, np.linspace(longest, fringe, FRINGE), beyond]))
         distances = np.log(np.maximum(ages, LEAST_SECONDS / 2)[:, None] / seen) / width
         # The logistic curve, which is the normal one's close neighbour.
         smeared = (weights / (1 + np.exp(-1.702 * np.clip(distances, -30, 30)))).sum(axis=1)
@@ -125,6 +129,16 @@ class Latencies:
         done[0] = 0.0
         seconds = np.concatenate([[0.0], np.cumsum(np.diff(done) * (ages[1:] + ages[:-1]) / 2)])
         return Distribution(ages, done, seconds)
+
+
+def _filled(ages: Floats) -> Floats:
+    """Return ages between those of these that are further apart than `GAP_STEP`, which is an outlier's doing."""
+    found: list[float] = []
+    for below, above in pairwise(map(float, ages)):
+        if above > GAP_STEP * below:
+            steps = math.ceil(math.log(above / below) / math.log(GAP_STEP))
+            found += [below * (above / below) ** (step / steps) for step in range(1, steps)]
+    return np.array(found)
 
 
 def _kernel_width(logs: Floats, weights: Floats, shares: Floats) -> float:

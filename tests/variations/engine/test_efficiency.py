@@ -177,6 +177,15 @@ def test_a_service_that_changes_is_known_again_after_some_dozens(changed: Callab
     assert waiting(settled) <= 0.1
 
 
+def test_one_that_takes_very_long_leaves_the_others_polled_as_before() -> None:
+    """Those that come after it are noticed no later, also where they take longer than all but that one."""
+    usual = lognormal(0.2)
+    api, _ = made(600, lambda number: 400.0 if number == 60 else usual(number), max_in_flight=12)
+    late = [(request.told_at or math.inf) - request.done_at for request in api.requests.values()]
+    assert max(late) <= MEAN_SECONDS
+    assert requests_an_image(api) <= 8
+
+
 def by_the_clock(*phases: tuple[float, float]) -> Callable[[int], float]:
     """Return latencies of a mean that holds from some second after the start on."""
     shape, begun = lognormal(0.2, mean=1.0), None

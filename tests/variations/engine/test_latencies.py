@@ -73,6 +73,14 @@ def test_two_modes_stay_two() -> None:
     assert 0.7 < share_done(latencies, 15) < 0.88
 
 
+@pytest.mark.parametrize("longest", [40.0, 400.0, 5000.0])
+def test_one_that_took_much_longer_leaves_no_gap_in_which_no_poll_may_be_put(longest: float) -> None:
+    """The next one that takes a little longer than the others is not left alone for as long as that one took."""
+    ages = learned(*drawn(100), longest, *drawn(100, seed=2)).distribution().ages
+    ages = ages[ages >= 16.0]
+    assert max(ages[1:] / ages[:-1]) <= 1.21
+
+
 @pytest.mark.parametrize("factor", [0.4, 2.0, 5.0])
 def test_a_change_is_known_after_some_dozens(factor: float) -> None:
     """What was before is forgotten at once when it no longer fits."""
