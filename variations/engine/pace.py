@@ -12,8 +12,8 @@ WINDOW_SECONDS: Final = 60.0
 # While nothing was refused yet the pace doubles in the first, and on the way back to a limit in the second.
 FIRST_DOUBLING_SECONDS: Final = 15.0
 DOUBLING_SECONDS: Final = 60.0
-# A little below the vendor's smallest plan, and its usual one.
-LEAST_PACE: Final = 4.0
+# Far below the vendor's smallest plan, of which others may use their part; and its usual one.
+LEAST_PACE: Final = 1.0
 USUAL_PACE: Final = 60.0
 # What was found is not used to the last request, so that a window that begins a little early has room for it.
 MARGIN: Final = 0.97
@@ -32,9 +32,9 @@ A_LITTLE_LOWER: Final = 0.9
 # Two refusals agree on a limit where they differ by less. One alone that is further below what is known may be a short
 # spell of something else.
 AGREEING: Final = 0.8
-# Who is refused again so soon after a pause was told no reset that holds: the pauses double, up to the slowest pace.
+# Who is refused again so soon after a pause was told no reset that holds: the pauses double, up to the longest.
 AGAIN_SECONDS: Final = 10.0
-LONGEST_AGAIN_SECONDS: Final = WINDOW_SECONDS / LEAST_PACE
+LONGEST_AGAIN_SECONDS: Final = 15.0
 # Where the first request after a pause was refused too, the next one goes ahead of the others by so much.
 AHEAD_SECONDS: Final = 3.0
 

@@ -222,11 +222,23 @@ def test_what_somebody_else_no_longer_uses_is_taken_up(*, are_told: bool) -> Non
 
 @pytest.mark.parametrize(
     ("workers", "limit", "told"),
-    [(1, 5, 0), (1, 5, 5), (2, 5, 5), (12, 60, 0), (12, 60, 60), (20, 60, 0), (20, 60, 60), (50, 120, 120)],
+    [
+        (1, 3, 0),
+        (1, 3, 3),
+        (1, 4, 4),
+        (1, 5, 0),
+        (1, 5, 5),
+        (2, 5, 5),
+        (12, 60, 0),
+        (12, 60, 60),
+        (20, 60, 0),
+        (20, 60, 60),
+        (50, 120, 120),
+    ],
 )
 @pytest.mark.parametrize("is_sliding", [True, False], ids=["sliding", "by the clock"])
 def test_a_small_share_of_a_limit_is_no_storm(workers: int, limit: int, told: int, *, is_sliding: bool) -> None:
-    """The smallest plan, and a usual one that many share: of a few requests a minute one more or less means little."""
+    """The smallest plan, less than that, and a usual one that many share: of so few, one more or less means little."""
 
     async def main() -> Limiter:
         rates = [RateLimit(told, clock=LoopClock(), first_requests_per_minute=60) for _ in range(workers)]
