@@ -82,7 +82,7 @@ class Pace:
         self._before = self._known
         self._workers = 1
         self._clock = clock
-        self._refused_at = self._lowered_at = self._resumes_at = -math.inf
+        self._refused_at = self._lowered_at = self._resumes_at = self._divided_at = -math.inf
         self._is_early = False
         self._passed: deque[float] = deque()
         self._refused: list[float] = []
@@ -101,19 +101,23 @@ class Pace:
     def found(self) -> float | None:
         """The limit in requests a minute, of all workers, that the API showed to this one; None if it never refused.
 
-        Where it took more since than it seemed to allow, for a minute in which it refused nothing, that is it.
+        Where it took more since than it seemed to allow, for a minute in which it refused nothing and as many shared
+        it, that is it.
         """
         if self._known.limit is None or self._is_hearsay:
             return None
         now = self._clock.monotonic()
         self._forget_passed(now)
-        is_quiet = now - self._refused_at >= WINDOW_SECONDS
+        is_quiet = now - max(self._refused_at, self._divided_at) >= WINDOW_SECONDS
         return self._workers * max(self._known.limit, len(self._passed) if is_quiet else 0.0)
 
     def divide(self, workers: int) -> None:
         """Go on at this process's share of the limit, which so many share from now on; what was learned is kept."""
+        if workers == self._workers:
+            return
         change = self._workers / workers
         self._workers = workers
+        self._divided_at = self._clock.monotonic()
         self._most *= change
         self._known = self._known.times(change)
         self._before = self._before.times(change)

@@ -50,6 +50,25 @@ def test_what_a_worker_has_found_is_told_for_all_of_them() -> None:
     simulate(main())
 
 
+def test_a_limit_is_not_told_as_a_larger_one_where_more_share_it() -> None:
+    """What one took of it alone, in the minute before the others came, is not what each of them takes."""
+
+    async def main() -> None:
+        clock = LoopClock()
+        rate = RateLimit(0, clock=clock, first_requests_per_minute=60)
+        await let_through(rate, 60)
+        rate.refuse(sent_at=clock.monotonic(), reset_seconds=1.0)
+        await let_through(rate, 90)
+        found = rate.found
+        rate.divide(10)
+        assert rate.found == pytest.approx(found, rel=0.05)
+        await let_through(rate, 5)
+        rate.divide(10)
+        assert rate.found == pytest.approx(found, rel=0.05)
+
+    simulate(main())
+
+
 def test_what_another_worker_found_is_begun_with() -> None:
     """At this one's share of it; what was found here is better, and what is told is the most."""
 
