@@ -19,6 +19,8 @@ OUTAGE_ITEMS: Final = 8
 REFUSED_SECONDS: Final = 900.0
 # These go where the submits go: what refuses them for the limit is what counts submits.
 SAME_LIMIT: Final = frozenset({"poll", "status", "result"})
+# These are services of their own, on other hosts: what they refuse says nothing of the limit of the submits.
+OTHER_LIMITS: Final = ("history", "upload")
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class Calls:
         found_counted: Callable[[], None],
     ) -> None:
         self._rate = rate
+        self._other_rates = {kind: RateLimit(0, clock=clock) for kind in OTHER_LIMITS}
         self._count_all = count_all
         self._found_counted = found_counted
         self._found_counted_at = -math.inf
@@ -59,6 +62,11 @@ class Calls:
         self._stop = stop
         self._items_refused_in_a_row: Counter[str] = Counter()
         self._taken_at = clock.monotonic()
+
+    def close_to_new(self) -> None:
+        """Turn away every `send`, those that wait for their turn too."""
+        for rate in (self._rate, *self._other_rates.values()):
+            rate.close_to_new()
 
     async def send(self, kind: str, post: Callable[[], Awaitable[T]]) -> T:
         """Send a POST, and again only where it is certain that it was not accepted.
@@ -140,6 +148,9 @@ class Calls:
 
     def _refused(self, kind: str, sent_at: float, reset_seconds: float) -> None:
         self._progress.refused += 1
+        if kind in self._other_rates:
+            self._other_rates[kind].refuse(sent_at=sent_at, reset_seconds=reset_seconds)
+            return
         if not self._count_all and kind in SAME_LIMIT:
             self.count_all()
             logger.warning(
@@ -164,6 +175,8 @@ class Calls:
 
     async def _take(self, kind: str, priority: Priority) -> float:
         """Wait for a turn; returns when it came, by the clock."""
+        if kind in self._other_rates:
+            await self._other_rates[kind].take(priority)
         if not self._count_all and kind != "submit":
             await self._rate.unpaused(priority)
         # That it is counted may have been found while it waited for a reset: then it has its turn like the others.

@@ -205,7 +205,7 @@ class Engine:
         if self.stopped_by is None:
             self.stopped_by = reason
             self.progress.stopping = reason.message
-            self.rate.close_to_new()
+            self._calls.close_to_new()
         if isinstance(reason, errors.StoppedByUser) and self._grace is None:
             seconds = grace_share * self._limits.grace_seconds
             self._grace = asyncio.get_running_loop().create_task(self._end_after_grace(seconds))

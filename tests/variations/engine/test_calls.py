@@ -249,6 +249,51 @@ def test_a_get_for_which_there_is_another_is_repeated_only_where_the_limit_refus
     simulate(main())
 
 
+@pytest.mark.parametrize("count_all", [True, False])
+def test_a_history_that_refuses_neither_slows_nor_holds_the_submits(*, count_all: bool) -> None:
+    """It is a service on another host; what it refuses says nothing of the plan's limit."""
+
+    async def main() -> Desk:
+        desk = Desk(count_all=count_all, requests_per_minute=300)
+        history = scripted(*(errors.RateLimited("429", wait_seconds=20) for _ in range(3)), "found")
+        looking = asyncio.create_task(desk.calls.get("history", history, seconds=100))
+        while not looking.done():
+            before = desk.elapsed
+            await desk.calls.send("submit", scripted("taken"))
+            assert desk.elapsed - before <= 0.5
+        assert looking.result() == "found"
+        assert 60 <= desk.elapsed <= 62
+        assert desk.rate.requests_per_minute == 300
+        assert (desk.progress.refused, desk.progress.limit_found) == (3, None)
+        return desk
+
+    simulate(main())
+
+
+def test_how_much_the_history_takes_is_found_too() -> None:
+    """Of many requests that the API forgot, each is asked for, and hardly one is refused for long."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        taken: list[float] = []
+
+        async def look() -> str:
+            now = desk.elapsed
+            await asyncio.sleep(0.05)
+            if sum(at > now - 60 for at in taken) >= 60:
+                raise errors.RateLimited("429", wait_seconds=taken[-60] + 60 - now)
+            taken.append(now)
+            return "found"
+
+        looks = [desk.calls.get("history", look, seconds=1e6) for _ in range(300)]
+        assert await asyncio.gather(*looks) == ["found"] * 300
+        return desk
+
+    desk = simulate(main())
+    assert desk.elapsed <= 7 * 60
+    assert desk.progress.refused <= 300
+
+
 @pytest.mark.parametrize("error", [errors.RequestGone("404"), errors.Unauthorized("401"), errors.UnexpectedAnswer("?")])
 def test_a_get_is_not_repeated_where_asking_changes_nothing(error: errors.VariationsError) -> None:
     """The answer stands."""
@@ -268,9 +313,22 @@ def test_a_submit_that_waits_to_be_repeated_ends_when_the_run_stops(error: error
 
     async def main() -> Desk:
         desk = Desk()
-        asyncio.get_running_loop().call_later(1, desk.rate.close_to_new)
+        asyncio.get_running_loop().call_later(1, desk.calls.close_to_new)
         with pytest.raises(NoMoreNew):
             await desk.calls.send("submit", scripted(error))
+        return desk
+
+    assert simulate(main()).elapsed == pytest.approx(1)
+
+
+def test_a_refused_upload_ends_when_the_run_stops() -> None:
+    """It waits for a reset of its own."""
+
+    async def main() -> Desk:
+        desk = Desk()
+        asyncio.get_running_loop().call_later(1, desk.calls.close_to_new)
+        with pytest.raises(NoMoreNew):
+            await desk.calls.send("upload", scripted(errors.RateLimited("429", wait_seconds=30)))
         return desk
 
     assert simulate(main()).elapsed == pytest.approx(1)
@@ -283,7 +341,7 @@ def test_no_file_is_uploaded_any_more_once_the_run_stops(*, count_all: bool) -> 
     async def main() -> Desk:
         desk = Desk(count_all=count_all)
         desk.rate.pause(30)
-        asyncio.get_running_loop().call_later(1, desk.rate.close_to_new)
+        asyncio.get_running_loop().call_later(1, desk.calls.close_to_new)
         for _ in range(2):
             with pytest.raises(NoMoreNew):
                 await desk.calls.send("upload", scripted("uploaded"))
