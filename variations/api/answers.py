@@ -119,21 +119,27 @@ def seconds_between(answered: str | None, reset: str | None) -> float | None:
     until = timestamp(reset)
     if until is None:
         return None
-    try:
-        since = parsedate_to_datetime(answered) if answered else datetime.now(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        since = datetime.now(UTC)
-    if since.tzinfo is None:
-        # "-0000" says: UTC, of which zone is not told.
-        since = since.replace(tzinfo=UTC)
+    since = _http_date(answered) or datetime.now(UTC)
     return max(0.0, (until - since).total_seconds())
 
 
+def _http_date(value: Any) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    # "-0000" says: UTC, of which zone is not told.
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def timestamp(value: Any) -> datetime | None:
-    """Read a time as servers write it (ISO 8601, or seconds or milliseconds since 1970), in UTC; None if it is none."""
+    """Read a time as servers write it, in UTC; None if it is none.
+
+    That is ISO 8601, a date as HTTP has it, or seconds or milliseconds since 1970.
+    """
     try:
         if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
-            moment = datetime.fromisoformat(value.strip().removesuffix(" UTC"))
+            moment = _http_date(value) or datetime.fromisoformat(value.strip().removesuffix(" UTC"))
             return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = float(value)
         return datetime.fromtimestamp(seconds / 1000 if seconds > 1e11 else seconds, UTC)  # noqa: PLR2004
