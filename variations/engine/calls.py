@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+async def _nothing() -> None:
+    pass
+
+
 class Calls:
     """Send what the client offers; every call passes here, is counted, and waits its turn.
 
@@ -68,8 +72,15 @@ class Calls:
         for rate in (self._rate, *self._other_rates.values()):
             rate.close_to_new()
 
-    async def send(self, kind: str, post: Callable[[], Awaitable[T]]) -> T:
+    async def send(
+        self, kind: str, post: Callable[[], Awaitable[T]], *, prepare: Callable[[], Awaitable[None]] = _nothing
+    ) -> T:
         """Send a POST, and again only where it is certain that it was not accepted.
+
+        Args:
+            kind: of the call.
+            post: sends it.
+            prepare: awaited when its turn has come, each time right before it is sent; what it raises is raised.
 
         Raises:
             ServiceDown: no connection can be made, many items in a row were refused by a failing API, or each one for
@@ -78,7 +89,8 @@ class Calls:
         attempt = 1
         refused_since: float | None = None
         while True:
-            sent_at = await self._take(kind, Priority.NEW)
+            sent_at = await self._prepared(kind, prepare)
+            self._count(kind)
             try:
                 answer = await post()
             except errors.Repeatable as error:
@@ -111,6 +123,15 @@ class Calls:
                 self._taken_at = self._clock.monotonic()
                 return answer
 
+    async def _prepared(self, kind: str, prepare: Callable[[], Awaitable[None]]) -> float:
+        """Wait for a turn and prepare; returns when the turn came, by the clock."""
+        while True:
+            turn_at = await self._take(kind, Priority.NEW)
+            await prepare()
+            # If that took long, a refusal may have come meanwhile: this one would be refused, too.
+            if not self._rate.give_back(turn_at):
+                return turn_at
+
     def _check_that_any_is_taken(self, refused_since: float, error: errors.RateLimited) -> None:
         if self._clock.monotonic() - max(refused_since, self._taken_at) > REFUSED_SECONDS:
             raise errors.ServiceDown(
@@ -130,6 +151,7 @@ class Calls:
         attempt = 1
         while True:
             sent_at = await self._take(kind, Priority.PAID)
+            self._count(kind)
             try:
                 answer = await get()
             except errors.Repeatable as error:
@@ -182,7 +204,9 @@ class Calls:
         # That it is counted may have been found while it waited for a reset: then it has its turn like the others.
         if self._count_all or kind == "submit":
             await self._rate.take(priority)
+        return self._clock.monotonic()
+
+    def _count(self, kind: str) -> None:
         requests = self._progress.requests
         requests[kind] = requests.get(kind, 0) + 1
         self._progress.limit_found = self._rate.found or self._progress.limit_found
-        return self._clock.monotonic()

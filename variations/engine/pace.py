@@ -111,6 +111,11 @@ class Pace:
         is_quiet = now - max(self._refused_at, self._divided_at) >= WINDOW_SECONDS
         return self._workers * max(self._known.limit, len(self._passed) if is_quiet else 0.0)
 
+    @property
+    def refused_at(self) -> float:
+        """When the last burst of refusals began, by the clock."""
+        return self._refused_at
+
     def divide(self, workers: int) -> None:
         """Go on at this process's share of the limit, which so many share from now on; what was learned is kept."""
         if workers == self._workers:

@@ -144,6 +144,18 @@ class RateLimit:
         """
         self.pause(self._pace.refused(sent_at=sent_at, reset_seconds=reset_seconds))
 
+    def give_back(self, turn_at: float) -> bool:
+        """Give a turn back where the API refused a request since, and takes none yet; returns whether that is so.
+
+        Args:
+            turn_at: when it came, by the clock.
+        """
+        if turn_at > self._pace.refused_at or self._paused_until <= self._clock.monotonic():
+            return False
+        # Not sent, and so not taken: for the pace that is the same as if it had been refused with the others.
+        self.refuse(sent_at=turn_at, reset_seconds=0.0)
+        return True
+
     def close_to_new(self) -> None:
         """Turn away every `Priority.NEW`, those that wait too."""
         self._closed_to_new = True

@@ -83,7 +83,11 @@ class Submitter:
         request.reserved_images = variation.parameters.num_outputs
         source = request.source
         try:
-            request_id = await self._calls.send("submit", lambda: self._post(request, source, log))
+            request_id = await self._calls.send(
+                "submit",
+                lambda: self._post(request, source),
+                prepare=lambda: self._intend(request, source, log),
+            )
         except errors.SubmitUnknown as lost:
             try:
                 await self.look_for(request, log, patience_seconds=HISTORY_SECONDS)
@@ -127,7 +131,8 @@ class Submitter:
         await log.accept(request.variation.variation_id, request_id, found_in=found_in)
         request.request_id = request_id
 
-    async def _post(self, request: Request, source: HandedOver, log: Log) -> str:
+    async def _intend(self, request: Request, source: HandedOver, log: Log) -> None:
+        """Write down that it is about to be submitted, unless that is written and fresh."""
         while request.intent_ends <= self._clock.monotonic():
             if self._is_stopped():
                 raise NoMoreNew
@@ -135,6 +140,8 @@ class Submitter:
             begun = self._clock.monotonic()
             request.intended_at = await log.append(intent_of(request.variation, source.public_url))
             request.intent_ends = begun + self._intent_seconds
+
+    async def _post(self, request: Request, source: HandedOver) -> str:
         if self._is_stopped():
             raise NoMoreNew
         request.submitted_at = self._clock.now()

@@ -249,6 +249,32 @@ def test_a_get_for_which_there_is_another_is_repeated_only_where_the_limit_refus
     simulate(main())
 
 
+@pytest.mark.parametrize("prepare_seconds", [0.1, 5.0, 50.0])
+def test_what_was_prepared_while_another_was_refused_waits_for_the_reset(prepare_seconds: float) -> None:
+    """Its turn came before, but it would be refused, too; it has another turn."""
+
+    async def main() -> Desk:
+        desk = Desk(requests_per_minute=600)
+        refused_until = desk.elapsed + 30
+
+        async def post() -> str:
+            if desk.elapsed < refused_until:
+                raise errors.RateLimited("429", wait_seconds=refused_until - desk.elapsed)
+            return "taken"
+
+        async def prepare() -> None:
+            await asyncio.sleep(prepare_seconds)
+
+        others = [desk.calls.send("submit", post, prepare=prepare) for _ in range(20)]
+        assert await asyncio.gather(desk.calls.get("poll", post, seconds=100), *others) == ["taken"] * 21
+        return desk
+
+    desk = simulate(main())
+    assert desk.progress.refused == 1
+    assert desk.requests == {"poll": 2, "submit": 20}
+    assert 30 <= desk.elapsed <= max(30, prepare_seconds) + prepare_seconds + 12
+
+
 @pytest.mark.parametrize("count_all", [True, False])
 def test_a_history_that_refuses_neither_slows_nor_holds_the_submits(*, count_all: bool) -> None:
     """It is a service on another host; what it refuses says nothing of the plan's limit."""
