@@ -20,6 +20,8 @@ from variations.storage import Storage
 # With their backoff, about two minutes: it is paid for, and its host may only be restarting.
 FETCH_ATTEMPTS: Final = 10
 FETCH_SECONDS: Final = 120.0
+# Whatever the clock says: a process that was asleep has not waited.
+LEAST_FETCH_ATTEMPTS: Final = 4
 # A host that hangs must not hold the place of those that can be had.
 ONE_FETCH_SECONDS: Final = 30.0
 DECODE_ATTEMPTS: Final = 4
@@ -80,7 +82,7 @@ class OutputStore:
 
         Raises:
             OutputRefused: it lies where outputs do not come from, or is too large.
-            OutputUnavailable: it could not be had in `FETCH_ATTEMPTS` attempts.
+            OutputUnavailable: it could not be had in `FETCH_ATTEMPTS` attempts, or fewer in `FETCH_SECONDS`.
             OutputInvalid: what was fetched was no whole image, `DECODE_ATTEMPTS` times.
             StorageError: the destination does not take it.
         """
@@ -98,7 +100,8 @@ class OutputStore:
                     return await self._keep_once(variation, output.url, output_index=output_index, gate=gate)
                 except (errors.OutputUnavailable, errors.Repeatable) as error:
                     # The file lands a moment after the request is done, so its 404 too is asked for again.
-                    if attempt == FETCH_ATTEMPTS or loop.time() >= give_up_at:
+                    is_late = attempt >= LEAST_FETCH_ATTEMPTS and loop.time() >= give_up_at
+                    if attempt == FETCH_ATTEMPTS or is_late:
                         raise errors.OutputUnavailable(f"{error.message} ({attempt} times)") from error
                 except errors.OutputInvalid as error:
                     if attempt == DECODE_ATTEMPTS:

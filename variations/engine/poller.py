@@ -77,11 +77,15 @@ class Poller:
         """
         request_id = request.request_id or ""
         deadline = self._schedule.deadline_seconds
-        while (age := self._age(request)) < deadline or not request.polls:
+        left_at = 0.0
+        # By when the last poll left: a process that was asleep when its answer came asks once more.
+        while left_at < deadline or not request.polls:
+            age = self._age(request)
             # What an earlier run submitted is asked for at once, however old it is.
             if request.polls or not request.is_resumed:
                 await self._wait_until_due(request, asked=age)
             request.polls += 1
+            left_at = self._age(request)
             try:
                 status = await self._ask(request_id, seconds=max(deadline - age, CHECK_SECONDS))
             except errors.RequestGone as gone:
@@ -93,7 +97,7 @@ class Poller:
                     return status
                 case Failed():
                     raise errors.InferenceFailed(status.error, request_id=request_id)
-        raise errors.InferenceTimeout(request_id, age)
+        raise errors.InferenceTimeout(request_id, self._age(request))
 
     async def _ask(self, request_id: str, *, seconds: float) -> Status:
         """Ask how far a request is, where the answer brings the outputs along: a call saved for each image.

@@ -83,6 +83,10 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         """Return the simulated time in seconds."""
         return self._jumping.now
 
+    def fall_asleep(self, seconds: float) -> None:
+        """Let so much time pass in which nothing of this process runs, and the API goes on."""
+        self._jumping.now += seconds
+
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Do nothing: the base class would wait for a thread, and time would jump meanwhile."""
 

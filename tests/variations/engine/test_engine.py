@@ -19,6 +19,7 @@ from .simulation import (
     PRICE_USD,
     ApiRequest,
     FakeApi,
+    JumpingLoop,
     MemoryLog,
     MemoryStorage,
     Stage,
@@ -273,6 +274,23 @@ def test_fetching_and_storing_hold_no_slot() -> None:
     run(api, variations(8), max_in_flight=1, storage=MemoryStorage(put_seconds=100.0))
     submits = sorted(api.times("submit"))
     assert submits[-1] - submits[0] < 8 * 18
+
+
+@pytest.mark.parametrize("asleep_seconds", [100.0, 700.0, 4000.0])
+def test_a_process_that_was_asleep_gives_nothing_up(asleep_seconds: float) -> None:
+    """A machine that was halted has not waited: neither for an answer nor for a file."""
+    api = FakeApi(output_seconds=1.0, network_seconds=1.0)
+
+    async def sleep(stage: Stage) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, JumpingLoop)
+        for _ in range(4):
+            await stage.clock.sleep(20.0)
+            loop.fall_asleep(asleep_seconds)
+
+    outcomes, stage = run(api, variations(400), requests_per_minute=600.0, meanwhile=sleep)
+    assert statuses(outcomes) == {"kept": 400}
+    assert stage.engine.stopped_by is None
 
 
 def test_a_presigned_url_goes_to_the_api_and_into_no_row() -> None:
