@@ -153,7 +153,7 @@ class RateLimit:
         if turn_at > self._pace.refused_at or self._paused_until <= self._clock.monotonic():
             return False
         # Not sent, and so not taken: for the pace that is the same as if it had been refused with the others.
-        self.refuse(sent_at=turn_at, reset_seconds=0.0)
+        self._pace.refused(sent_at=turn_at, reset_seconds=0.0)
         return True
 
     def close_to_new(self) -> None:
