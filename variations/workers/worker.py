@@ -274,10 +274,10 @@ class WorkerRun:
     async def _learn(self) -> None:
         """Begin where the others are: who comes late, or in the place of another, need not find the limit again.
 
-        That is after the first beat, when the others have made room for this one; it is tried once.
+        That is after the first beat, when the others have made room for this one; they are heard once.
         """
-        self._has_learned = True
         signs = await self._roster.signs_of_living()
+        self._has_learned = True
         found = [sign.limit_found for sign in signs if sign.limit_found]
         self.engine.learn(
             limit=median(found) if found else None, all_counted=any(sign.all_found_counted for sign in signs)

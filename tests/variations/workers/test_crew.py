@@ -186,6 +186,25 @@ def test_a_sign_that_cannot_be_read_is_no_reason_not_to_work() -> None:
     crewed(doing, begin_after=(0.0, 20.0))
 
 
+def test_signs_that_could_not_be_read_are_read_again() -> None:
+    """A store that is out of order for a moment keeps no worker from learning."""
+
+    async def doing(crew: Crewed) -> None:
+        parent = crew.parent()
+        await crew.until(lambda: bool(crew.workers()) and crew.accepted_by(crew.workers()[0]) >= 3)
+        first, second = crew.workers()
+        crew.runs[first.name].engine.learn(limit=None, all_counted=True)
+        with patch.object(Roster, "signs_of_living", side_effect=errors.StorageUnavailable("503")):
+            await crew.until(lambda: second.name in crew.runs)
+            await asyncio.sleep(10)
+        progress = crew.runs[second.name].engine.progress
+        assert not progress.all_found_counted
+        await crew.until(lambda: progress.all_found_counted)
+        assert (await crew.receipt_of(parent)).kept == ITEMS
+
+    crewed(doing, limits=replace(LIMITS, count_all_requests=False), begin_after=(0.0, 20.0))
+
+
 def test_a_worker_that_is_killed_is_replaced_and_its_shards_are_taken_over() -> None:
     """What it had in flight is fetched by another, and not submitted again."""
 
