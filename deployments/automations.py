@@ -1,8 +1,9 @@
 """Automations: what the Prefect server does by itself when a run dies, fails or is paused."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from deployments.names import AUGMENT, DEPLOYMENTS, RECOVER
 from deployments.step import Outcome, Step
@@ -138,10 +139,14 @@ def automations(
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """An automation as it is wanted, and as it is; `found` is None if there is none."""
+    """An automation as it is wanted, and as it is; `found` is None if there is none.
+
+    A server takes several of one name, and each of them acts: `others` are those that are one too many.
+    """
 
     wanted: AutomationCore
     found: Automation | None
+    others: tuple[Automation, ...] = ()
 
     def differences(self) -> list[str]:
         """Return in what it is not as it is wanted; whether it is switched on is its owner's business."""
@@ -153,7 +158,8 @@ class Compared:
             "trigger": (self.wanted.trigger, now.trigger),
             "actions": (self.wanted.actions, now.actions),
         }
-        return [name for name, (wanted, is_now) in pairs.items() if wanted != is_now]
+        names = [name for name, (wanted, is_now) in pairs.items() if wanted != is_now]
+        return [*names, f"{len(self.others) + 1} of that name"] if self.others else names
 
 
 async def read_automations(client: PrefectClient, notify: UUID | None = None) -> list[Compared]:
@@ -163,10 +169,19 @@ async def read_automations(client: PrefectClient, notify: UUID | None = None) ->
         client: the server, on which the deployments are.
         notify: a notification block; None: the one that is notified already, if there is one.
     """
-    there = {one.name: one for name in NAMES for one in await client.read_automations_by_name(name)}
-    block = notify or _block_of(there.get(FAILURE) or there.get(PAUSE))
+    there = {name: await _read(client, name) for name in NAMES}
+    block = notify or next((found for name in (FAILURE, PAUSE) if (found := _block_of(there[name]))), None)
     ids = {name: (await client.read_deployment_by_name(name)).id for name in DEPLOYMENTS}
-    return [Compared(one, there.get(one.name)) for one in automations(ids, notify=block)]
+    return [_compared(one, there[one.name]) for one in automations(ids, notify=block)]
+
+
+async def _read(client: PrefectClient, name: str) -> list[Automation]:
+    """Return the automations of a name, in an order that is the same for all who ask."""
+    return sorted(await client.read_automations_by_name(name), key=lambda one: one.id)
+
+
+def _compared(wanted: AutomationCore, found: list[Automation]) -> Compared:
+    return Compared(wanted, found[0] if found else None, tuple(found[1:]))
 
 
 async def ensure_automations(client: PrefectClient, notify: UUID | None) -> list[Step]:
@@ -183,12 +198,24 @@ async def _ensure(client: PrefectClient, one: Compared) -> Step:
     thing = f"automation {one.wanted.name.removeprefix(PREFIX)}"
     if one.found is None:
         await client.create_automation(one.wanted)
+        # Who deploys at the same time has seen none, either. Both keep the same one.
+        await _delete(client, (await _read(client, one.wanted.name))[1:])
         return Step(thing, Outcome.CREATED)
     if differences := one.differences():
         # Only what is set is sent: with the types, which are defaults, and without the owner, which may not be sent.
         mended = {**one.wanted.model_dump(exclude={"owner_resource"}), "enabled": one.found.enabled}
         await client.update_automation(one.found.id, AutomationCore(**mended))
+        await _delete(client, one.others)
     return Step.changed(thing, differences, what="" if one.found.enabled else "off, as somebody switched it off")
+
+
+async def _delete(client: PrefectClient, automations: Iterable[Automation]) -> None:
+    for one in automations:
+        try:
+            await client.delete_automation(one.id)
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != HTTPStatus.NOT_FOUND:
+                raise
 
 
 def _when_it_ends(deployment: Labels, *, types: list[str], names: str = "*") -> EventTrigger:
@@ -221,8 +248,8 @@ def _of(deployment_ids: list[UUID]) -> Labels:
     return {"prefect.resource.role": "deployment", "prefect.resource.id": resources}
 
 
-def _block_of(automation: AutomationCore | None) -> UUID | None:
-    actions = automation.actions if automation else []
+def _block_of(automations: Iterable[AutomationCore]) -> UUID | None:
+    actions = [action for automation in automations for action in automation.actions]
     return next((action.block_document_id for action in actions if isinstance(action, SendNotification)), None)
 
 

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import yaml
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.settings import get_current_settings
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools import validate
 
 from deployments.names import AUGMENT
 from deployments.schedule import Wish, ensure_schedule
@@ -61,10 +63,33 @@ class Deployment:
             "parameters": (self.entry.get("parameters", {}), found.parameters),
             "form": (self.schema, found.parameter_openapi_schema),
             "runs at once": (limit.get("limit"), held.limit if held else None),
+            "turns": (True, self._gives_turns()),
             "queueing": (limit.get("collision_strategy"), options.collision_strategy if options else None),
             "pull steps": ([], found.pull_steps or []),
         }
         return [name for name, (wanted, is_now) in pairs.items() if wanted != is_now]
+
+    def _gives_turns(self) -> bool:
+        """Return whether its own limit works: one that is off lets no run begin, and one that decays lets two."""
+        held = self.found.global_concurrency_limit if self.found else None
+        return held is None or (held.active and not held.slot_decay_per_second)
+
+    async def give_turns(self, client: PrefectClient) -> None:
+        """Have its own limit work again: deploying sets how many, and nothing else."""
+        held = self.found.global_concurrency_limit if self.found else None
+        if held is not None and not self._gives_turns():
+            update = GlobalConcurrencyLimitUpdate(active=True, slot_decay_per_second=0)
+            await client.update_global_concurrency_limit(held.name, update)
+
+    def refused(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """Return what of a schedule's parameters its flow would refuse, each with the reason, by its name."""
+        names = self.schema.get("properties", {}).keys()
+        if not names:
+            return {}
+        unknown = {name: f"{name} is no parameter of it" for name in sorted(parameters.keys() - names)}
+        given = {name: value for name, value in parameters.items() if name in names}
+        wrong = validate(given, dict(self.schema), ignore_required=True)
+        return unknown | {str(one.path[0]): f"{one.path[0]}: {one.message}" for one in wrong if one.path}
 
     def step(self) -> Step:
         """Return what becomes of it, its schedules aside."""
@@ -87,6 +112,8 @@ async def ensure_deployments(client: PrefectClient, wish: Wish) -> list[Step]:
     stale = [one for one in deployments if one.found is None or one.differences()]
     if stale:
         await _deploy([one.entry for one in stale])
+    for one in stale:
+        await one.give_turns(client)
     steps = []
     for one in deployments:
         steps.append(one.step())

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
@@ -23,13 +24,15 @@ from deployments.server_checks import (
     check_limit,
     check_next_run,
     check_pool,
+    check_queues,
     check_schedule,
     check_settings,
     check_turns,
     check_version,
     check_waiting,
 )
-from variations.errors import SettingsError, VariationsError
+from variations.dates import filled
+from variations.errors import BadInput, SettingsError, VariationsError
 
 # A store or an API that takes longer is not one to wait for.
 LOOK_SECONDS: Final = 30.0
@@ -58,6 +61,11 @@ async def examine(source: str = "", destination: str = "", *, profile: str | Non
     for name, uri, check in (("source", source, check_source), ("destination", destination, check_destination)):
         if not (place := uri or str(seen.parameters.get(name) or "")):
             yield Finding(name, "the schedule names none", f"{DEPLOY} --{name} …, or give this command --{name} …")
+            continue
+        try:
+            filled(place, datetime.now(UTC).date(), name=name)
+        except BadInput as error:
+            yield Finding(name, str(error), f"{DEPLOY} --{name} …")
             continue
         for finding in await _looked(name, check(place), mend=_STORE):
             yield finding
@@ -93,6 +101,7 @@ async def _examine_server(seen: _Seen) -> AsyncIterator[Finding]:
         for finding in await _looked("next run", check_next_run(client, deployments), mend=_LOG):
             yield finding
         for about, check_all in (
+            ("work queue", check_queues),
             ("concurrency limit", check_limit),
             ("turns", check_turns),
             ("waiting runs", check_waiting),

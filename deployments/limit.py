@@ -4,7 +4,7 @@ from typing import Final
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from deployments.names import LIMIT
 from deployments.step import Outcome, Step
@@ -20,7 +20,11 @@ async def ensure_limit(client: PrefectClient, slots: int | None) -> Step:
         found = await client.read_global_concurrency_limit_by_name(LIMIT)
     except ObjectNotFound:
         made = DEFAULT_SLOTS if slots is None else slots
-        await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=made))
+        try:
+            await client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=made))
+        except ObjectAlreadyExists:
+            # Somebody else deploys at the same time.
+            return await ensure_limit(client, slots)
         return Step(thing, Outcome.CREATED, f"{made} slots")
     wanted = found.limit if slots is None else slots
     differences = [f"{found.limit} slots → {wanted}"] if found.limit != wanted else []

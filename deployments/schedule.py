@@ -32,6 +32,8 @@ NEEDED: Final = ("source", "destination")
 REMEMBERED: Final = "variations_schedule"
 # Prefect takes so many characters of JSON; what asks for more, by a long sweep, is not kept.
 _MOST_CHARACTERS: Final = 5000
+# One: a name for all of them, as @daily.
+_CRON_FIELDS: Final = frozenset({1, 5})
 _NOT_KEPT: Final = "should Prefect's UI make it forget what it asks for, that is not put back"
 
 
@@ -62,10 +64,34 @@ class Wish:
             except ValidationError as error:
                 problem = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise SettingsError(f"--{name} is {given!r}: {problem}") from None
+        if self.timezone is not None and not self.timezone:
+            raise SettingsError("--timezone is '': name one, as Europe/Berlin, or UTC")
+        if self.cron is not None and len(self.cron.split()) not in _CRON_FIELDS:
+            raise SettingsError(
+                f"--cron is {self.cron!r}: write five fields, minute, hour, day of the month, month and day of the "
+                "week; a sixth would be seconds"
+            )
         for name in NEEDED:
             place = self.parameters.get(name, "")
             refuse_secrets(place, name=f"--{name}")
             filled(place, datetime.now(UTC).date(), name=f"--{name}")
+
+    async def check(self) -> None:
+        """Make sure that its time comes: of one that never does Prefect's server makes errors, and no run.
+
+        Raises:
+            SettingsError: it never does.
+        """
+        if self.cron is None:
+            return
+        from prefect.server.schemas.schedules import CronSchedule as Served  # noqa: PLC0415 - a second to import
+
+        try:
+            comes = await Served(cron=self.cron).get_dates(1)
+        except ValueError:
+            comes = []
+        if not comes:
+            raise SettingsError(f"--cron is {self.cron!r}: that never comes")
 
 
 async def ensure_schedule(client: PrefectClient, proposed: Mapping[str, Any], wish: Wish) -> Step:
@@ -83,7 +109,15 @@ async def ensure_schedule(client: PrefectClient, proposed: Mapping[str, Any], wi
     rule = {name: value for name, value in now.items() if name not in content}
     one = DeploymentScheduleCreate.model_validate({**content, "schedule": rule})
     if before is None:
-        await client.create_deployment_schedules(found.id, [one])
+        try:
+            await client.create_deployment_schedules(found.id, [one])
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != HTTPStatus.CONFLICT:
+                raise
+            # Somebody else deploys at the same time, and has made it.
+            if ours(await client.read_deployment_by_name(AUGMENT)) is None:
+                raise
+            return await ensure_schedule(client, proposed, wish)
     elif written(before) != now:
         await client.update_deployment_schedule(
             found.id, before.id, active=one.active, schedule=one.schedule, parameters=one.parameters
@@ -115,7 +149,7 @@ def wanted(
         remembered: what our schedule asked for last, should it have forgotten that.
     """
     before = ours(found)
-    had = (before.parameters or remembered) if before else {}
+    had = _known((before.parameters or remembered) if before else {}, found)
     parameters = {**had, **wish.parameters}
     rule = dict(proposed) if before is None else written(before)
     if wish.cron is not None:
@@ -214,6 +248,12 @@ def step(
     given, had = now["parameters"], was["parameters"]
     differences += [name for name in sorted(given.keys() | had.keys()) if given.get(name) != had.get(name)]
     return Step.changed(thing, differences, what=what)
+
+
+def _known(parameters: Mapping[str, Any], found: DeploymentResponse | None) -> dict[str, Any]:
+    """Leave out what the flow has no parameter for, be it that it had one in an older version: each run would fail."""
+    known = (found.parameter_openapi_schema or {}).get("properties") if found else None
+    return {name: value for name, value in parameters.items() if known is None or name in known}
 
 
 def _names_a_place(wish: Wish) -> bool:

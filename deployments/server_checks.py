@@ -29,6 +29,7 @@ from deployments import schedule
 from deployments.automations import FAILURE, PREFIX, read_automations
 from deployments.deployed import Deployment
 from deployments.finding import Finding
+from deployments.limit import DEFAULT_SLOTS
 from deployments.names import AUGMENT, LIMIT, POOL
 from deployments.server import server_url
 from deployments.shared import hosts_told
@@ -82,6 +83,9 @@ async def check_pool(client: PrefectClient) -> Finding:
         return Finding(about, f"there is no work pool {POOL}", DEPLOY)
     if pool.is_paused:
         return Finding(about, f"{POOL} is paused, nothing is started", f"prefect work-pool resume {POOL}")
+    if pool.concurrency_limit == 0:
+        mend = f"prefect work-pool clear-concurrency-limit {POOL}"
+        return Finding(about, f"{POOL} lets 0 runs in at once, nothing is started", mend)
     alive = await client.read_workers_for_work_pool(
         POOL, worker_filter=WorkerFilter(status=WorkerFilterStatus(any_=["ONLINE"]))
     )
@@ -89,6 +93,24 @@ async def check_pool(client: PrefectClient) -> Finding:
         return Finding(about, f"{POOL} has no live worker", f"prefect worker start --pool {POOL}")
     workers = "1 live worker" if len(alive) == 1 else f"{len(alive)} live workers"
     return Finding(about, f"{POOL} ({pool.type}), {workers}")
+
+
+async def check_queues(client: PrefectClient, deployments: list[Deployment]) -> list[Finding]:
+    """Look whether the work queues that runs are put into are open: where one is not, nothing runs, or fails either."""
+    runs = [one.found for one in deployments if one.found is not None]
+    used = {one.work_queue_name for one in runs if one.work_pool_name == POOL}
+    found = []
+    for queue in await client.read_work_queues(POOL) if used else []:
+        if queue.name not in used:
+            continue
+        about, name = "work queue", f"{quote(queue.name)} --pool {POOL}"
+        if queue.is_paused:
+            text = f"{queue.name} of {POOL} is paused, nothing is started"
+            found.append(Finding(about, text, f"prefect work-queue resume {name}"))
+        elif queue.concurrency_limit == 0:
+            text = f"{queue.name} of {POOL} lets 0 runs in at once, nothing is started"
+            found.append(Finding(about, text, f"prefect work-queue clear-concurrency-limit {name}"))
+    return found
 
 
 def check_deployment(deployment: Deployment) -> Finding:
@@ -111,11 +133,21 @@ async def check_schedule(client: PrefectClient, deployment: Deployment) -> Findi
             return Finding(about, text, f"{DEPLOY}, which remembers it")
         how = " ".join(f"--{name} …" for name in lacking)
         return Finding(about, f"has no {' and no '.join(lacking)}", f"{DEPLOY} {how}")
+    if refused := deployment.refused(found.parameters):
+        return Finding(
+            about, f"asks for what {AUGMENT} refuses: {'; '.join(refused.values())}", _mended_by(deployment, refused)
+        )
     text = f"{schedule.told(schedule.written(found))}, {found.parameters['source']} → {found.parameters['destination']}"
     if not found.active or deployment.found.paused:
         # Not by the switch in Prefect's UI: it makes the schedule forget what it asks for.
         return Finding(about, f"{text}, but it is off", f"{DEPLOY} --source {quote(found.parameters['source'])}")
     return Finding(about, text)
+
+
+def _mended_by(deployment: Deployment, refused: Iterable[str]) -> str:
+    # What is no parameter is left out by deploying.
+    names = sorted(name for name in refused if name in deployment.schema["properties"])
+    return " ".join([DEPLOY, *(f"--{name.replace('_', '-')} …" for name in names)])
 
 
 async def check_next_run(
@@ -146,6 +178,10 @@ async def check_limit(client: PrefectClient, deployments: list[Deployment]) -> F
         return Finding(about, f"there is no limit {LIMIT}: none of the processes is held back", DEPLOY)
     if not limit.active:
         return Finding(about, f"{LIMIT} is off: none of the processes is held back", DEPLOY)
+    if limit.slot_decay_per_second:
+        return Finding(about, f"{LIMIT} is a rate limit: it frees the slots of processes that are at work", DEPLOY)
+    if limit.limit < 1:
+        return Finding(about, f"{LIMIT} has no slots: every run waits for one", f"{DEPLOY} --slots {DEFAULT_SLOTS}")
     running = await _runs(client, deployments, type=FlowRunFilterStateType(any_=_AT_WORK))
     # Each process takes one, and one whose process was killed comes back when its lease ends, in a minute.
     return _slots(about, limit, LIMIT, running, wait="a minute")

@@ -12,6 +12,7 @@ from deployments.server import server
 from deployments.shared import ensure_key, ensure_settings
 from deployments.step import Step
 from deployments.work_pool import PoolType, ensure_pool
+from variations.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,9 @@ class Wishes:
         notify: the notification block that is told of failures and pauses, as `type/name`.
         api_key: the API's key; empty: the one that is stored.
         settings: what all machines are to share, by the names of the settings.
+
+    Raises:
+        SettingsError: no process could work.
     """
 
     schedule: Wish = field(default_factory=Wish)
@@ -34,6 +38,11 @@ class Wishes:
     api_key: str = field(default="", repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse what would let no run begin."""
+        if self.slots is not None and self.slots < 1:
+            raise SettingsError(f"--slots is {self.slots}: without one no run could begin")
+
 
 async def set_up(wishes: Wishes) -> AsyncIterator[Step]:
     """Yield what became of each thing, as it is done. A second time nothing is left to do.
@@ -42,6 +51,7 @@ async def set_up(wishes: Wishes) -> AsyncIterator[Step]:
         SettingsError: there is no server, or a wish cannot be granted.
         DeployFailed: Prefect did not deploy.
     """
+    await wishes.schedule.check()
     async with server() as client:
         # A wish that cannot be granted is told of before anything is done.
         notified = await find_notification_block(client, wishes.notify) if wishes.notify else None

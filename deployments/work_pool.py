@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
 from deployments.names import POOL
@@ -32,16 +32,21 @@ async def ensure_pool(client: PrefectClient, pool_type: PoolType | None) -> Step
         found = await client.read_work_pool(POOL)
     except ObjectNotFound:
         made = pool_type or DEFAULT_TYPE
-        await client.create_work_pool(
-            WorkPoolCreate(name=POOL, type=made, base_job_template=await _job_template(made)),
-        )
+        wanted = WorkPoolCreate(name=POOL, type=made, base_job_template=await _job_template(made))
+        try:
+            await client.create_work_pool(wanted)
+        except ObjectAlreadyExists:
+            # Somebody else deploys at the same time.
+            return await ensure_pool(client, pool_type)
         return Step(thing, Outcome.CREATED, made)
     if pool_type is not None and found.type != pool_type:
         raise SettingsError(
             f"the work pool {POOL} is of the type {found.type}, and a pool's type cannot be changed; delete it first "
             f"(`prefect work-pool delete {POOL}`), or leave out --pool-type"
         )
-    return Step(thing, Outcome.KEPT, found.type)
+    # Who paused it had a reason; it is told, for nothing runs.
+    is_paused = f"; paused, nothing is started: prefect work-pool resume {POOL}" if found.is_paused else ""
+    return Step(thing, Outcome.KEPT, found.type + is_paused)
 
 
 async def _job_template(pool_type: PoolType) -> dict[str, Any]:

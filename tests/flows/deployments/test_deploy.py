@@ -1,5 +1,6 @@
 """`variations deploy`, on a real Prefect server: what it makes, what it leaves alone, and what it refuses."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -7,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import BlockDocumentUpdate, GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.actions import BlockDocumentUpdate, GlobalConcurrencyLimitUpdate, WorkPoolUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from config import load_settings
 from config.blocks import SETTINGS_BLOCK, VariationsSettings, read_settings, stored_settings
+from deployments.automations import RECOVERY, ZOMBIE
 from deployments.deployed import read_deployments
 from deployments.names import AUGMENT, LIMIT, POOL, SCHEDULE
 from deployments.schedule import Wish, ours
@@ -21,7 +23,7 @@ from deployments.setup import Wishes
 from deployments.step import Outcome
 from flows.__main__ import main
 from tests.flows.conftest import ROOT, Variations
-from tests.flows.deployments.conftest import steps_of, untouched
+from tests.flows.deployments.conftest import steps_of, untouched, wipe
 from variations.errors import SettingsError
 from variations.sandbox import Sandbox
 
@@ -212,6 +214,58 @@ async def test_a_deployment_that_was_changed_is_mended(deployed: str, client: Pr
     assert untouched(await steps_of(Wishes()))
 
 
+async def test_two_deploys_at_once(deployed: str, client: PrefectClient) -> None:
+    """Each makes what the other has not yet, both end well, and nothing is there twice."""
+    assert deployed
+    await wipe()
+    places = {"source": "s3://b/m.csv", "destination": "s3://b/d"}
+    wishes = Wishes(schedule=Wish(places), slots=5, api_key="SG_0123456789abcdef")
+    await asyncio.gather(steps_of(wishes), steps_of(wishes))
+    assert [len(await client.read_automations_by_name(name)) for name in (ZOMBIE, RECOVERY)] == [1, 1]
+    assert untouched(await steps_of(wishes))
+
+
+async def test_a_turn_that_nobody_is_given(deployed: str, client: PrefectClient) -> None:
+    """A deployment's own limit that is off lets no run begin, and one that decays lets two: both are mended."""
+    assert deployed
+    found = await client.read_deployment_by_name(AUGMENT)
+    assert found.global_concurrency_limit is not None
+    name = found.global_concurrency_limit.name
+    await client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active=False))
+    assert (await steps_of(Wishes()))[f"deployment {AUGMENT}"].what == "turns"
+    await client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(slot_decay_per_second=1.0))
+    assert (await steps_of(Wishes()))[f"deployment {AUGMENT}"].what == "turns"
+    limit = await client.read_global_concurrency_limit_by_name(name)
+    assert (limit.limit, limit.active, limit.slot_decay_per_second) == (1, True, 0)
+    assert untouched(await steps_of(Wishes()))
+
+
+async def test_what_augment_has_no_parameter_for(deployed: str, client: PrefectClient) -> None:
+    """A schedule that asks for it, as an older version had it, say, would fail each day: it is left out, and told."""
+    assert deployed
+    places = {"source": "s3://b/m.csv", "destination": "s3://b/d"}
+    await steps_of(Wishes(schedule=Wish(places)))
+    deployment = await client.read_deployment_by_name(AUGMENT)
+    daily = ours(deployment)
+    assert daily is not None
+    await client.update_deployment_schedule(
+        deployment.id, daily.id, active=True, parameters={**daily.parameters, "guidence": 4.0}
+    )
+    step = (await steps_of(Wishes()))[f"schedule {SCHEDULE} of augment"]
+    assert (step.outcome, step.what.partition(";")[0]) == (Outcome.CHANGED, "guidence")
+    assert untouched(await steps_of(Wishes()))
+
+
+async def test_a_pool_that_is_paused_is_told(deployed: str, client: PrefectClient) -> None:
+    """It stays so, as somebody wants it, and nothing is started."""
+    assert deployed
+    await client.update_work_pool(POOL, WorkPoolUpdate(is_paused=True))
+    steps = await steps_of(Wishes())
+    await client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))
+    assert untouched(steps)
+    assert steps[f"work pool {POOL}"].what.endswith("paused, nothing is started: prefect work-pool resume variations")
+
+
 @pytest.mark.parametrize(
     ("wishes", "said"),
     [
@@ -246,6 +300,11 @@ def test_without_a_server(capsys: pytest.CaptureFixture[str], url: str | None, s
     ("options", "said"),
     [
         (("--cron", "61 * * * *"), "--cron is '61 * * * *'"),
+        (("--cron", "0 0 6 * * *"), "--cron is '0 0 6 * * *': write five fields"),
+        (("--cron", "0 0 30 2 *"), "--cron is '0 0 30 2 *': that never comes"),
+        (("--timezone", ""), "--timezone is ''"),
+        (("--slots", "0"), "--slots is 0: without one no run could begin"),
+        (("--slots=-3",), "--slots is -3"),
         (("--source", "gs://b/m.csv", "--destination", "s3://b/d"), "gs://"),
         (("--pool-type", "nomad"), "nomad"),
         (("--guidance", "12"), "guidance is 12"),

@@ -18,6 +18,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
+from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import State
 
@@ -178,6 +179,84 @@ async def test_no_worker_and_a_pool_that_is_paused(well: str, client: PrefectCli
     await client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))
     await client.request("DELETE", f"/work_pools/{POOL}/workers/worker")
     assert (await wrong())["work pool"].mend == "prefect worker start --pool variations"
+
+
+async def test_a_pool_or_a_queue_that_lets_nothing_in(well: str, client: PrefectClient) -> None:
+    """Its worker lives, and nothing is started; what is said mends it."""
+    assert well
+    (queue,) = await client.read_work_queues(POOL)
+    for about, path, broken in (
+        ("work pool", f"/work_pools/{POOL}", {"concurrency_limit": 0}),
+        ("work queue", f"/work_queues/{queue.id}", {"concurrency_limit": 0}),
+        ("work queue", f"/work_queues/{queue.id}", {"is_paused": True}),
+    ):
+        (await client.request("PATCH", path, json=broken)).raise_for_status()
+        bad = await wrong()
+        assert list(bad) == [about]
+        assert "nothing is started" in bad[about].text
+        assert await asyncio.to_thread(prefect, *bad[about].mend.removeprefix("prefect ").split()) == 0
+        assert await wrong() == {}
+
+
+async def test_a_limit_that_bounds_nothing_or_all(well: str, client: PrefectClient) -> None:
+    """One that decays frees the slots of those at work, and one without slots lets nobody begin."""
+    assert well
+    await client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(slot_decay_per_second=1.0))
+    assert (await wrong())["concurrency limit"].mend == "variations deploy"
+    await client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(limit=0, slot_decay_per_second=0))
+    assert (await wrong())["concurrency limit"].mend == "variations deploy --slots 64"
+    await steps_of(Wishes(slots=64))
+    assert await wrong() == {}
+
+
+async def test_a_limit_of_its_own_that_gives_no_turns(well: str, client: PrefectClient) -> None:
+    """All runs of `augment` would wait for ever."""
+    assert well
+    found = await client.read_deployment_by_name(AUGMENT)
+    assert found.global_concurrency_limit is not None
+    off = GlobalConcurrencyLimitUpdate(active=False)
+    await client.update_global_concurrency_limit(found.global_concurrency_limit.name, off)
+    bad = await wrong()
+    assert [(about, one.text, one.mend) for about, one in bad.items()] == [
+        (AUGMENT, "differs from this version: turns", "variations deploy")
+    ]
+    await steps_of(Wishes())
+    assert await wrong() == {}
+
+
+async def test_an_automation_that_is_there_twice(well: str, client: PrefectClient) -> None:
+    """Each of them starts a recovery."""
+    assert well
+    (one,) = await client.read_automations_by_name(RECOVERY)
+    await client.create_automation(AutomationCore(**one.model_dump(exclude={"id", "owner_resource"})))
+    assert "a crashed run is recovered" in (await wrong())["automations"].text
+    steps = await steps_of(Wishes())
+    assert steps["automation a crashed run is recovered"].what == "2 of that name"
+    assert len(await client.read_automations_by_name(RECOVERY)) == 1
+    assert await wrong() == {}
+
+
+async def test_a_schedule_that_asks_for_what_is_refused(well: str, client: PrefectClient) -> None:
+    """Each of its runs would fail, and that is said before."""
+    assert well
+    deployment = await client.read_deployment_by_name(AUGMENT)
+    daily = ours(deployment)
+    assert daily is not None
+    asked = {**daily.parameters, "guidance": 99, "destination": f"{well}/{{datum}}"}
+    await client.update_deployment_schedule(deployment.id, daily.id, active=True, parameters=asked)
+    bad = await wrong()
+    assert bad["schedule"].text == (
+        "asks for what augment/variations refuses: guidance: 99 is greater than the maximum of 10"
+    )
+    assert bad["schedule"].mend == "variations deploy --guidance …"
+    assert bad["destination"].mend == "variations deploy --destination …"
+    unknown = {**daily.parameters, "guidence": 3}
+    await client.update_deployment_schedule(deployment.id, daily.id, active=True, parameters=unknown)
+    bad = await wrong()
+    assert bad["schedule"].text.endswith("guidence is no parameter of it")
+    assert bad["schedule"].mend == "variations deploy"
+    await steps_of(Wishes())
+    assert await wrong() == {}
 
 
 async def test_a_deployment_of_another_version(well: str, client: PrefectClient) -> None:
