@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from variations import errors
 from variations.models import Outcome
+from variations.texts import markdown_text
 
 SAMPLES: Final = 10
 SAMPLES_SHOWN: Final = 3
@@ -80,7 +81,7 @@ class Failures:
 def failure_table(
     failures: Iterable[Mapping[str, Any]], *, rejected: int = 0, rejected_rows: Iterable[str] = ()
 ) -> list[dict[str, str | int]]:
-    """Return a table for people: a row a reason, however many images it has.
+    """Return a table for people, whose texts are Markdown, as Prefect's UI takes them: a row a reason.
 
     Args:
         failures: `Failures` as they stand in a receipt.
@@ -103,5 +104,6 @@ def as_values(failures: Iterable[Failures]) -> list[dict[str, Any]]:
 
 
 def _row(reason: str, count: int, again: str, to_do: str, samples: list[str]) -> dict[str, str | int]:
-    shown = " · ".join(sample[:_LONGEST_SAMPLE] for sample in samples[:SAMPLES_SHOWN])
+    # They hold what a manifest does, a picture of somebody's that the browser would fetch, say.
+    shown = " · ".join(markdown_text(sample[:_LONGEST_SAMPLE]) for sample in samples[:SAMPLES_SHOWN])
     return {"reason": reason, "images": count, "again?": again, "what to do": to_do, "samples": shown}

@@ -66,6 +66,16 @@ def test_rows_that_were_rejected_are_told_too() -> None:
     assert failure_table([]) == []
 
 
+def test_what_a_manifest_holds_is_shown_and_nothing_else() -> None:
+    """Prefect's UI takes a cell for Markdown: no picture is fetched, nothing is a link, and no tag is one."""
+    hostile = "row 2: not a URI: '![x](http://b/i.png) [y](javascript:z) <img src=q>'"
+    (row,) = failure_table([], rejected=1, rejected_rows=(hostile,))
+    said = r"row 2: not a URI: '!\[x\](http://b/i.png) \[y\](javascript:z) &lt;img src=q>'"
+    assert row["samples"] == said
+    (row,) = failure_table(as_values(tallied(error_code="invalid_request", error="[a](b)").failures.values()))
+    assert str(row["samples"]).endswith(r"\[a\](b)")
+
+
 @pytest.mark.parametrize("code", [errors.InvalidRequest.code, errors.SourceUnavailable.code, errors.OutputRefused.code])
 def test_some_reasons_have_an_advice_of_their_own(code: str) -> None:
     """It says what to change."""
