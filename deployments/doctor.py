@@ -38,7 +38,7 @@ from variations.errors import BadInput, SettingsError, VariationsError
 LOOK_SECONDS: Final = 30.0
 
 _LOG: Final = "look at the log of the Prefect server"
-_KEY: Final = f"set SEGMIND_API_KEY to one that is good, then: {DEPLOY}"
+_API: Final = "check SEGMIND_BASE_URL and the network"
 _STORE: Final = "check the address, the credentials and AWS_ENDPOINT_URL"
 
 
@@ -118,7 +118,7 @@ async def _examine_key(stored: dict[str, Any], profile: str | None) -> list[Find
         settings = load_settings(profile=profile, stored=stored)
     except SettingsError as error:
         return [Finding("settings", str(error), "set that right")]
-    return await _looked("key", check_key(settings, is_stored=not has_key), mend=_KEY)
+    return await _looked("key", check_key(settings, is_stored=not has_key), mend=_API)
 
 
 async def _looked(about: str, look: Awaitable[Finding | list[Finding]], *, mend: str) -> list[Finding]:

@@ -2,15 +2,20 @@
 
 from contextlib import aclosing
 from datetime import UTC, datetime
+from typing import Final
 
 from config import Settings
 from deployments.finding import Finding
+from deployments.server_checks import DEPLOY
 from variations.api.client import Client
 from variations.api.http import default_http_client
 from variations.dates import filled, has_placeholder
+from variations.errors import SettingsError, Unauthorized
 from variations.ledger.probe import check_conditional_writes
 from variations.storage import Storage, open_storage, split_uri
 from variations.uris import shown_uri
+
+_KEY: Final = f"set SEGMIND_API_KEY to one that is good, then: {DEPLOY}"
 
 
 async def check_key(settings: Settings, *, is_stored: bool) -> list[Finding]:
@@ -20,9 +25,12 @@ async def check_key(settings: Settings, *, is_stored: bool) -> list[Finding]:
         settings: with the key.
         is_stored: whether the key is the one of Prefect's Secret block.
     """
-    endpoint = settings.endpoint()
-    async with default_http_client() as http:
-        balance = (await Client(http, endpoint=endpoint).credits()).total
+    try:
+        endpoint = settings.endpoint()
+        async with default_http_client() as http:
+            balance = (await Client(http, endpoint=endpoint).credits()).total
+    except (SettingsError, Unauthorized) as error:
+        return [Finding("key", " ".join(str(error).split()), _KEY)]
     whose = "Prefect's secret block" if is_stored else "SEGMIND_API_KEY or variations.toml"
     key = Finding("key", f"accepted by {endpoint.base_url}; it is the one of {whose}")
     text = f"{balance:,.2f} USD"

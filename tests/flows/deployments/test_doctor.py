@@ -410,7 +410,11 @@ async def test_a_key_that_is_refused_and_a_balance_that_is_used_up(
     monkeypatch.setenv("SEGMIND_API_KEY", "SG_eeeeeeeeeeeeeeee")
     bad = await wrong()
     assert "refused the key" in bad["key"].text
+    assert bad["key"].mend.startswith("set SEGMIND_API_KEY")
     assert "SG_eeeeeeeeeeeeeeee" not in str(bad)
+    # Where the API does not answer, no other key would be of use.
+    monkeypatch.setenv("SEGMIND_BASE_URL", "http://127.0.0.1:9")
+    assert (await wrong())["key"].mend == "check SEGMIND_BASE_URL and the network"
 
 
 async def test_a_source_and_a_destination_that_are_not_there(well: str) -> None:
