@@ -4,7 +4,7 @@
     variations.run.paused      a person has to do something; the label `variations.reason` says what: budget,
                                insufficient_credits, spend_limit_reached, canary, service_down, nothing_passes
     variations.run.finished    it ended in another way; the label `variations.state` is the name of its final state
-    variations.item.failed     an image failed; the first twenty of a process, and at last one for all the others
+    variations.item.failed     an image failed; the first twenty of a process, or a canary, and at last one for the rest
 
 The resource of each is the run, `variations.run.<run_id>`; related are the dataset and what Prefect adds: flow run,
 flow and deployment. Triggers can match labels, and not payloads, so what one would ask for is a label.
