@@ -191,7 +191,22 @@ async def ensure_automations(client: PrefectClient, notify: UUID | None) -> list
     if not any(one.wanted.name == FAILURE for one in compared):
         how = "nobody is told of failures and pauses; --notify slack-webhook/NAME (or another notification block) does"
         steps.append(Step("automations that notify", Outcome.LEFT_OUT, how))
+    elif await lost_block(client, compared):
+        how = "the block that they notify is gone, so nobody is told; --notify TYPE/NAME names another one"
+        steps.append(Step("automations that notify", Outcome.LEFT_OUT, how))
     return steps
+
+
+async def lost_block(client: PrefectClient, compared: Iterable[Compared]) -> bool:
+    """Return whether automations notify a block that is no longer there."""
+    block = _block_of(one.wanted for one in compared)
+    if block is None:
+        return False
+    try:
+        await client.read_block_document(block, include_secrets=False)
+    except ObjectNotFound:
+        return True
+    return False
 
 
 async def _ensure(client: PrefectClient, one: Compared) -> Step:

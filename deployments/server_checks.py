@@ -26,7 +26,7 @@ from prefect.exceptions import ObjectNotFound
 
 from config.blocks import SETTINGS_BLOCK, read_settings
 from deployments import schedule
-from deployments.automations import FAILURE, PREFIX, read_automations
+from deployments.automations import FAILURE, PREFIX, lost_block, read_automations
 from deployments.deployed import Deployment
 from deployments.finding import Finding
 from deployments.limit import DEFAULT_SLOTS
@@ -240,6 +240,8 @@ async def check_automations(client: PrefectClient) -> Finding:
     off = [one.wanted.name for one in compared if one.found is not None and not one.found.enabled]
     if off:
         return Finding(about, f"switched off: {_names(off)}", "switch them on, on the page Automations of Prefect's UI")
+    if await lost_block(client, compared):
+        return Finding(about, "notify a block that is gone: nobody is told of failures", f"{DEPLOY} --notify TYPE/NAME")
     names = [one.wanted.name for one in compared]
     unseen = "" if FAILURE in names else f"; nobody is notified ({DEPLOY} --notify TYPE/NAME)"
     return Finding(about, f"{_names(names)}{unseen}")

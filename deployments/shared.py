@@ -23,7 +23,7 @@ async def ensure_key(client: PrefectClient, key: str) -> Step:
     thing = f"secret block {KEY_BLOCK}"
     found = await read_key(client)
     if not key:
-        if found is None:
+        if not found:
             return Step(thing, Outcome.LEFT_OUT, "SEGMIND_API_KEY is not set here; set it, or set it for the workers")
         return Step(thing, Outcome.KEPT)
     if found == key:

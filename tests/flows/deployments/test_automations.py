@@ -23,6 +23,7 @@ from prefect.states import State
 
 from deployments.automations import FAILURE, LATE, PAUSE, WAITING, ZOMBIE, automations
 from deployments.names import AUGMENT, DEPLOYMENTS
+from deployments.server_checks import check_automations
 from deployments.setup import Wishes
 from deployments.step import Outcome
 from flows.canary import canary
@@ -149,6 +150,27 @@ async def test_failures_and_pauses_are_told_once_each(deployed: str, client: Pre
         "variations: PausedBudget",
     ]
     assert all("because of" in text for text in hook.told)
+
+
+async def test_a_block_that_is_gone_is_missed(deployed: str, client: PrefectClient, hook: "Hook") -> None:
+    """The automations are as they should be, and nobody is told of anything."""
+    assert deployed
+    block = CustomWebhookNotificationBlock(name="gone", url=hook.url, json_data={"text": "{{subject}}"})
+    notify = await block.asave("gone", overwrite=True, client=client)
+    await steps_of(Wishes(notify="custom-webhook/gone"))
+    await client.delete_block_document(notify)
+    steps = await steps_of(Wishes())
+    assert untouched(steps)
+    assert steps["automations that notify"].what.startswith("the block that they notify is gone")
+    finding = await check_automations(client)
+    assert (finding.text, finding.mend) == (
+        "notify a block that is gone: nobody is told of failures",
+        "variations deploy --notify TYPE/NAME",
+    )
+    for name in (FAILURE, PAUSE, WAITING, LATE):
+        for automation in await client.read_automations_by_name(name):
+            await client.delete_automation(automation.id)
+    assert (await check_automations(client)).is_ok
 
 
 async def test_a_run_that_does_not_begin_is_told_of(deployed: str, client: PrefectClient, hook: "Hook") -> None:

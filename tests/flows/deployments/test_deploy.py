@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from prefect.blocks.system import Secret
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import BlockDocumentUpdate, GlobalConcurrencyLimitUpdate, WorkPoolUpdate
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import SecretStr
 
 from config import load_settings
-from config.blocks import SETTINGS_BLOCK, VariationsSettings, read_settings, stored_settings
+from config.blocks import KEY_BLOCK, SETTINGS_BLOCK, VariationsSettings, read_settings, stored_settings
 from deployments.automations import RECOVERY, ZOMBIE
 from deployments.deployed import read_deployments
 from deployments.names import AUGMENT, LIMIT, POOL, SCHEDULE
@@ -60,7 +62,11 @@ def test_deployed_twice(bare: str, variations: Variations, sandbox: Sandbox, tmp
 
 
 async def test_a_machine_without_settings_finds_those_of_the_blocks(
-    bare: str, environment: dict[str, str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    bare: str,
+    client: PrefectClient,
+    environment: dict[str, str],
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The key and the addresses, as they were where `deploy` was called; nothing overwrites them with nothing."""
     assert bare
@@ -70,6 +76,10 @@ async def test_a_machine_without_settings_finds_those_of_the_blocks(
         if name.startswith("SEGMIND_"):
             monkeypatch.delenv(name)
     assert untouched(await steps_of(Wishes()))
+    # One that somebody emptied by hand is not there.
+    await Secret(value=SecretStr("")).asave(KEY_BLOCK, overwrite=True, client=client)
+    assert (await steps_of(Wishes()))[f"secret block {KEY_BLOCK}"].outcome == Outcome.LEFT_OUT
+    assert (await steps_of(Wishes(api_key=sandbox.api_key)))[f"secret block {KEY_BLOCK}"].what == "the key"
     found = load_settings(stored=await stored_settings())
     assert (found.endpoint().api_key, found.endpoint().base_url) == (sandbox.api_key, sandbox.base_url)
     assert found.price_usd == 0.05
