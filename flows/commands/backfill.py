@@ -86,11 +86,19 @@ def _told(ends: Iterator[DayEnd]) -> Iterator[DayEnd]:
 def _planned(days: Sequence[Day], settings: Settings) -> Iterator[DayEnd]:
     for one in days:
         with status(f"Reading the manifest of {one.day}"):
-            if not asyncio.run(has_manifest(one.source)):
-                yield _without_manifest(one)
-                continue
-            plan = asyncio.run(estimate(settings.job(one.source, one.destination), limits=settings.limits()))
-        yield DayEnd(one.day, plan.summary(), plan=plan)
+            end = _planned_day(one, settings)
+        yield end
+
+
+def _planned_day(one: Day, settings: Settings) -> DayEnd:
+    try:
+        if not asyncio.run(has_manifest(one.source)):
+            return _without_manifest(one)
+        plan = asyncio.run(estimate(settings.job(one.source, one.destination), limits=settings.limits()))
+    except ManifestError as error:
+        # A run goes on behind it, too.
+        return DayEnd(one.day, str(error))
+    return DayEnd(one.day, plan.summary(), plan=plan)
 
 
 def _made(

@@ -71,6 +71,18 @@ def test_a_dry_run_adds_up_what_the_days_would_cost(variations: Variations, days
     assert sandbox.bill().calls == {}
 
 
+def test_a_day_with_a_bad_manifest_is_told_and_the_next_one_goes_on(variations: Variations, days: Path) -> None:
+    """In a dry run as in one that pays, over the end of a month."""
+    for day in ("2026-10-31", "2026-11-01"):
+        (days / f"{day}.csv").write_text("url,id\nhttps://images.example.com/cat.jpg,cat\n", encoding="utf-8")
+    (days / "2026-10-30.csv").write_text("colour,size\nred,3\n", encoding="utf-8")
+    ended = variations("backfill", "{date}.csv", "o/{date}", "--from", "2026-10-30", "--to", "2026-11-02", "--dry-run")
+    assert ended.code == 3, ended.err
+    assert "2026-10-30: manifest 2026-10-30.csv: " in ended.err
+    assert "2026-11-02: nothing lies at 2026-11-02.csv: left out" in ended.err
+    assert "4 of 4 days, 2 images to make, about 0.06 USD" in " ".join(ended.out.split())
+
+
 @pytest.mark.parametrize(
     ("most", "made", "said"),
     [
