@@ -18,8 +18,8 @@ class Job:
     split.
 
     Raises:
-        BadInput: a URI carries a signature or credentials, which would show in plans, receipts and logs; or the dataset
-            would lie among its own sources, and its images be taken for them.
+        BadInput: a URI is none, begins or ends with a blank, or carries a signature or credentials, which would show in
+            plans, receipts and logs; or the dataset would lie among its own sources, and its images be taken for them.
     """
 
     source: str | None
@@ -34,10 +34,10 @@ class Job:
         for name, uri in (("source", self.source), ("destination", self.destination)):
             if uri is not None:
                 refuse_secrets(uri, name=f"the {name}")
-        destination = open_storage(self.destination).uri
+        destination = _opened(self.destination, name="destination")
         if self.source is None:
             return
-        source = open_storage(self.source).uri
+        source = _opened(self.source, name="source")
         if f"{destination}/".startswith(f"{source}/"):
             raise BadInput(
                 f"the destination {self.destination} lies within the source {self.source}: the next run would take the "
@@ -48,6 +48,16 @@ class Job:
     def is_source_local(self) -> bool:
         """Whether its manifest is a file of this machine; no other one may name such files as sources."""
         return self.source is not None and open_storage(self.source).uri.startswith("file:")
+
+
+def _opened(uri: str, *, name: str) -> str:
+    # One that was pasted with a blank is another dataset, in which all would be made, and paid for, once more.
+    if uri != uri.strip():
+        raise BadInput(f"{name}: {uri!r} begins or ends with a blank")
+    try:
+        return open_storage(uri).uri
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from None
 
 
 def refuse_secrets(uri: str, *, name: str) -> None:
